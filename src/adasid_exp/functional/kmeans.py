@@ -1,0 +1,91 @@
+"""k-means: greedy k-means++ start, Lloyd iterations, repair of empty clusters."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SEED_ROWS = 10
+"""Rows per cluster that the start looks at: all of them would cost as much as the iterations do."""
+
+
+@torch.no_grad()
+def kmeans(
+    points: Tensor, *, size: int, iterations: int, generator: torch.Generator, spherical: bool
+) -> Tensor:
+    """Centroids ``[size, dim]`` of ``points [rows, dim]``.
+
+    ``spherical`` compares by cosine and gives centroids of unit length. The draws come from ``generator``
+    (on the CPU). With fewer rows than clusters some centroids coincide.
+
+    Raises:
+        ValueError: for no rows, or rows that are not finite.
+    """
+    if points.ndim != 2 or points.shape[0] == 0 or not bool(points.isfinite().all()):
+        raise ValueError(f"k-means needs finite points [rows, dim], got shape {tuple(points.shape)}")
+    if spherical:
+        points = F.normalize(points, dim=1)
+    centroids = _start(points, size, generator)
+    codes = None
+    for _ in range(iterations):
+        before, (codes, scores) = codes, _nearest(points, centroids)
+        if before is not None and torch.equal(before, codes):
+            break
+        centroids = _means(points, codes, scores, size)
+        if spherical:
+            centroids = F.normalize(centroids, dim=1)
+    return centroids
+
+
+def cluster_sums(points: Tensor, codes: Tensor, size: int) -> Tensor:
+    """Sums of ``points [rows, dim]`` by ``codes [rows]``, ``[size, dim]``."""
+    return points.new_zeros(size, points.shape[1]).index_add_(0, codes, points)
+
+
+def _nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest centroid of each row, and half the squared distance less half the row's own squared length."""
+    lengths = 0.5 * centroids.square().sum(dim=1)
+    scores, codes = torch.addmm(lengths, points, centroids.T, alpha=-1.0).min(dim=1)
+    return codes, scores
+
+
+def _means(points: Tensor, codes: Tensor, scores: Tensor, size: int) -> Tensor:
+    """Cluster means; an empty cluster moves onto one of the rows that are farthest from their centroid."""
+    counts = torch.bincount(codes, minlength=size)
+    means = cluster_sums(points, codes, size) / counts.clamp(min=1).unsqueeze(1)
+    empty = counts == 0
+    if bool(empty.any()):
+        distance = scores + 0.5 * points.square().sum(dim=1)
+        spare = distance.topk(min(int(empty.sum()), points.shape[0])).indices
+        holes = empty.nonzero().squeeze(1)[: spare.numel()]
+        means[holes] = points[spare]
+    return means
+
+
+def _start(points: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Greedy k-means++ (Arthur and Vassilvitskii 2007): of a few draws by squared distance keep the best."""
+    rows = torch.randperm(points.shape[0], generator=generator)[: SEED_ROWS * size].to(points.device)
+    sample = points[rows]
+    lengths = sample.square().sum(dim=1)
+    trials = 2 + int(math.log(size))
+    draws = torch.rand(size, trials, generator=generator).to(points)
+    chosen = [sample[:1]]
+    distance = _to_candidates(sample, lengths, sample[:1]).squeeze(0)
+    for step in range(1, size):
+        reached = distance.cumsum(dim=0)
+        picks = torch.searchsorted(reached, draws[step] * reached[-1]).clamp(max=sample.shape[0] - 1)
+        candidates = sample[picks]
+        shrunk = torch.minimum(distance, _to_candidates(sample, lengths, candidates))
+        best = shrunk.sum(dim=1).argmin().unsqueeze(0)
+        distance = shrunk.index_select(0, best).squeeze(0)
+        chosen.append(candidates.index_select(0, best))
+    return torch.cat(chosen)
+
+
+def _to_candidates(sample: Tensor, lengths: Tensor, candidates: Tensor) -> Tensor:
+    """Squared distances, ``[candidates, rows]``."""
+    own = candidates.square().sum(dim=1, keepdim=True)
+    return torch.addmm(lengths + own, candidates, sample.T, alpha=-2.0).clamp_(min=0.0)

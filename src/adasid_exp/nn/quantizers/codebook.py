@@ -1,0 +1,247 @@
+"""What every learned codebook is, whichever rule moves its codewords."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adasid_exp.functional.kmeans import kmeans
+
+REVIVAL_NOISE = 0.01
+"""Noise on a revived codeword as a share of the latents' spread: two codes that draw one latent must part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """Latents and the codewords that stand for them.
+
+    Attributes:
+        latents: what was compared, ``[items, experts, dim]``: of unit length in a spherical codebook.
+        vectors: the chosen codewords, same shape, with the gradient that the codebook's rule allows.
+        straight: the value of ``vectors`` for the decoder, with the gradient that the rule gives the encoder.
+        codes: int64 ``[items, experts]``.
+        loss: the rule's own loss: the mean over experts of the mean over active items and dimensions.
+    """
+
+    latents: Tensor
+    vectors: Tensor
+    straight: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class Codebook(nn.Module, ABC):
+    """``experts`` independent codebooks of ``size`` codewords, looked up together (spec 1.5).
+
+    Args:
+        experts: codebooks side by side.
+        size: codewords of each.
+        dim: width of a latent.
+        spherical: compare by cosine: latents and codewords are brought to unit length (spec 1.3);
+            otherwise by Euclidean distance.
+        commitment: weight of the term that the rule damps (see the rule).
+        usage_decay: per step, of the running share of items that each code takes.
+        revive_below: a code whose share is below this multiple of the mean share is dead.
+        kmeans_iterations: Lloyd steps of the start.
+    """
+
+    no_weight_decay = True
+    usage: Tensor
+
+    def __init__(
+        self,
+        *,
+        experts: int,
+        size: int,
+        dim: int,
+        spherical: bool,
+        commitment: float,
+        usage_decay: float,
+        revive_below: float,
+        kmeans_iterations: int,
+    ) -> None:
+        super().__init__()
+        self.experts, self.size, self.dim = experts, size, dim
+        self.spherical, self.commitment = spherical, commitment
+        self.usage_decay, self.revive_below = usage_decay, revive_below
+        self.kmeans_iterations = kmeans_iterations
+        self.register_buffer("usage", torch.full((experts, size), 1.0 / size))
+
+    @abstractmethod
+    def table(self) -> Tensor:
+        """Codewords before normalisation, ``[experts, size, dim]``."""
+
+    @abstractmethod
+    def place(self, words: Tensor, where: Tensor) -> None:
+        """Overwrite the codewords at ``where [experts, size]`` (bool) by ``words [experts, size, dim]``."""
+
+    @abstractmethod
+    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Tensor | None) -> Quantized:
+        """The rule: what the decoder receives and what moves latents and codewords."""
+
+    def forward(self, latents: Tensor, active: Tensor | None = None) -> Quantized:
+        """Quantize ``latents [items, experts, dim]``.
+
+        Where ``active [items, experts]`` is false, a latent enters neither loss nor usage nor averages.
+        """
+        latents = self.project(latents)
+        words = self.codewords()
+        codes = nearest(latents, words)
+        if self.training:
+            self.observe(latents, codes, active)
+        return self.quantize(latents, words, codes, active)
+
+    def project(self, latents: Tensor) -> Tensor:
+        """Latents as they are compared with codewords."""
+        return F.normalize(latents, dim=-1) if self.spherical else latents
+
+    def codewords(self) -> Tensor:
+        """Codewords as they are compared with latents, ``[experts, size, dim]``."""
+        return self.project(self.table())
+
+    @torch.no_grad()
+    def assign(self, latents: Tensor) -> Tensor:
+        """Nearest codes, int64 ``[items, experts]``."""
+        return nearest(self.project(latents), self.codewords())
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Codewords of ``codes [items, experts]``, ``[items, experts, dim]``."""
+        return gather_words(self.codewords(), codes)
+
+    @torch.no_grad()
+    def observe(self, latents: Tensor, codes: Tensor, active: Tensor | None) -> None:
+        """Keep count of what this training batch uses. Rules that average also do so here."""
+        self.count(usage_counts(codes, active, self.size))
+
+    def count(self, counts: Tensor) -> None:
+        """Fold a batch's ``counts [experts, size]`` over all ranks into the running shares."""
+        total = counts.sum(dim=1, keepdim=True)
+        step = (1.0 - self.usage_decay) * (total > 0)
+        self.usage += step * (counts / total.clamp(min=1.0) - self.usage)
+
+    @torch.no_grad()
+    def initialise(self, latents: Tensor, active: Tensor | None, generator: torch.Generator) -> None:
+        """Start every expert's codewords by k-means on its active ``latents [items, experts, dim]``."""
+        latents = self.project(latents)
+        rows = torch.ones_like(latents[..., 0], dtype=torch.bool) if active is None else active
+        words = [self._centroids(latents[:, e], rows[:, e], generator) for e in range(self.experts)]
+        self.place(from_first_rank(torch.stack(words)), torch.ones_like(self.usage, dtype=torch.bool))
+        self.usage.fill_(1.0 / self.size)
+
+    @torch.no_grad()
+    def revive(self, latents: Tensor, active: Tensor | None, generator: torch.Generator) -> None:
+        """Move dead codewords onto random active ``latents [items, experts, dim]``, slightly shaken."""
+        dead = self.dead
+        latents = self.project(latents)
+        weights = torch.ones(latents.shape[:2]) if active is None else active.float().cpu()
+        weights = torch.where(weights.sum(dim=0) > 0, weights, 1.0)
+        rows = torch.multinomial(weights.T, self.size, replacement=True, generator=generator)
+        words = latents[rows.to(latents.device), torch.arange(self.experts, device=latents.device)[:, None]]
+        noise = torch.randn(words.shape, generator=generator).to(words)
+        spread = latents.std(dim=0, correction=0).unsqueeze(1)
+        self.place(from_first_rank(words + REVIVAL_NOISE * spread * noise), dead)
+        self.usage.masked_fill_(dead, 1.0 / self.size)
+
+    @property
+    def dead(self) -> Tensor:
+        """Which codes training hardly uses, bool ``[experts, size]``."""
+        return self.usage < self.revive_below / self.size
+
+    @torch.no_grad()
+    def fill_empty(self, latents: Tensor, active: Tensor | None) -> None:
+        """Give every code an item of ``latents [items, experts, dim]``, the whole catalogue, where that can be.
+
+        An unused codeword moves onto the item that is farthest from its codeword in the fullest cell.
+        """
+        latents = self.project(latents)
+        for _ in range(self.size):
+            words = self.codewords()
+            codes = nearest(latents, words)
+            counts = usage_counts(codes, active, self.size)
+            if not bool((counts == 0).any()):
+                return
+            far = farthest_of_fullest(latents, words, codes, counts, active)
+            first = F.one_hot(counts.argmin(dim=1), self.size).bool() & (counts == 0)
+            self.place(far.unsqueeze(1).expand_as(words), first)
+
+    def _centroids(self, latents: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        points = latents[rows] if bool(rows.any()) else latents
+        return kmeans(
+            points,
+            size=self.size,
+            iterations=self.kmeans_iterations,
+            generator=generator,
+            spherical=self.spherical,
+        )
+
+
+@torch.no_grad()
+def nearest(latents: Tensor, words: Tensor) -> Tensor:
+    """Codes nearest to ``latents [items, experts, dim]``, int64 ``[items, experts]``."""
+    return half_distances(latents, words).argmin(dim=-1).T
+
+
+def half_distances(latents: Tensor, words: Tensor) -> Tensor:
+    """Half the squared distances less half the latents' own squared lengths, ``[experts, items, size]``."""
+    lengths = 0.5 * words.square().sum(dim=-1).unsqueeze(1)
+    return torch.baddbmm(lengths, latents.transpose(0, 1), words.transpose(1, 2), alpha=-1.0)
+
+
+def gather_words(words: Tensor, codes: Tensor) -> Tensor:
+    """Rows of ``words [experts, size, dim]`` at ``codes [items, experts]``, ``[items, experts, dim]``."""
+    experts, size, dim = words.shape
+    return F.embedding(flat_codes(codes, size), words.reshape(experts * size, dim))
+
+
+def flat_codes(codes: Tensor, size: int) -> Tensor:
+    """``codes [items, experts]`` numbered through all experts: expert e has ``e*size .. (e+1)*size-1``."""
+    if codes.shape[1] == 1:
+        return codes
+    return codes + size * torch.arange(codes.shape[1], device=codes.device)
+
+
+def usage_counts(codes: Tensor, active: Tensor | None, size: int) -> Tensor:
+    """How many active items of all ranks take each code, float32 ``[experts, size]``."""
+    experts = codes.shape[1]
+    weight = torch.ones(codes.shape, device=codes.device) if active is None else active.float()
+    counts = torch.zeros(experts * size, device=codes.device)
+    counts.scatter_add_(0, flat_codes(codes, size).reshape(-1), weight.reshape(-1))
+    return over_ranks(counts.view(experts, size))
+
+
+def masked_mse(a: Tensor, b: Tensor, active: Tensor | None) -> Tensor:
+    """Squared error of ``[items, experts, dim]``: mean over experts of the mean over active items and dims."""
+    if active is None:
+        return F.mse_loss(a, b)
+    errors = (a - b).square().mean(dim=-1) * active
+    return (errors.sum(dim=0) / active.sum(dim=0).clamp(min=1)).mean()
+
+
+def farthest_of_fullest(
+    latents: Tensor, words: Tensor, codes: Tensor, counts: Tensor, active: Tensor | None
+) -> Tensor:
+    """Per expert the latent farthest from its codeword in the fullest cell, ``[experts, dim]``."""
+    distance = (latents - gather_words(words, codes)).square().sum(dim=-1)
+    inside = codes == counts.argmax(dim=1)
+    if active is not None:
+        inside = inside & active
+    row = distance.masked_fill(~inside, -1.0).argmax(dim=0)
+    return latents[row, torch.arange(latents.shape[1], device=latents.device)]
+
+
+def over_ranks(values: Tensor) -> Tensor:
+    """The sum over all ranks, in place; the values themselves in a single process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+    return values
+
+
+def from_first_rank(values: Tensor) -> Tensor:
+    """Rank 0's values, in place; the values themselves in a single process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast(values, src=0)
+    return values

@@ -1,0 +1,56 @@
+"""Codewords moved by the gradient of the VQ loss (VQ-VAE, arXiv 1711.00937; spec 1.5 `grad`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from adasid_exp.functional.straight_through import straight_through
+from adasid_exp.nn.quantizers.codebook import Codebook, Quantized, gather_words, masked_mse
+
+
+class GradientCodebook(Codebook):
+    """The loss is ``(sg(z) - q)^2 + commitment * (z - sg(q))^2``; codewords are parameters."""
+
+    def __init__(
+        self,
+        *,
+        experts: int,
+        size: int,
+        dim: int,
+        spherical: bool,
+        commitment: float,
+        usage_decay: float,
+        revive_below: float,
+        kmeans_iterations: int,
+    ) -> None:
+        super().__init__(
+            experts=experts,
+            size=size,
+            dim=dim,
+            spherical=spherical,
+            commitment=commitment,
+            usage_decay=usage_decay,
+            revive_below=revive_below,
+            kmeans_iterations=kmeans_iterations,
+        )
+        self.words = nn.Parameter(torch.randn(experts, size, dim) / dim**0.5)
+
+    def table(self) -> Tensor:
+        return self.words
+
+    @torch.no_grad()
+    def place(self, words: Tensor, where: Tensor) -> None:
+        self.words.copy_(torch.where(where.unsqueeze(-1), words, self.words))
+
+    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Tensor | None) -> Quantized:
+        vectors = gather_words(words, codes)
+        codebook_loss = masked_mse(vectors, latents.detach(), active)
+        commitment_loss = masked_mse(latents, vectors.detach(), active)
+        return Quantized(
+            latents=latents,
+            vectors=vectors,
+            straight=straight_through(latents, vectors),
+            codes=codes,
+            loss=codebook_loss + self.commitment * commitment_loss,
+        )
