@@ -85,8 +85,8 @@ def _part_sizes(rows: int, test_share: float, validation_share: float) -> tuple[
     chosen = math.ceil((rows - held) * validation_share - 1e-9)
     if min(held, chosen, rows - held - chosen) < 1:
         raise UserError(
-            f"{rows} labelled rows cannot fill training, validation ({validation_share}) and test ({test_share}): "
-            "ranking needs `liked` (or ratings) in the interactions, and shares between 0 and 1"
+            f"{rows} labelled rows cannot fill training, validation ({validation_share}) and test "
+            f"({test_share}): ranking needs `liked` (or ratings) in the interactions, and shares between 0 and 1"
         )
     return held, chosen
 

@@ -1,0 +1,106 @@
+"""Batches of labelled impressions for the rankers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from adasid_exp.artifacts.dataset import Dataset
+from adasid_exp.data.loader import InOrder, Order, Shuffled, TableDataModule, TableLoader
+from adasid_exp.data.splits import Split
+from adasid_exp.data.windows import WindowTable, visible_rows, windows_before
+from adasid_exp.types import ImpressionBatch
+
+
+def training_impressions(dataset: Dataset, split: Split) -> np.ndarray:
+    """The labelled rows of the training part, int64."""
+    return np.flatnonzero(split.train & (dataset.liked >= 0))
+
+
+def user_index(dataset: Dataset, split: Split) -> np.ndarray:
+    """Index of each user's own parameters, int64 ``[users]``: ``users`` where no training impression has any.
+
+    A user who is only in unlabelled training rows counts as unknown too, since a table row that no training
+    impression ever reads stays at its random start; such a user still has a history.
+    """
+    users = len(dataset.user_ids)
+    index = np.full(users, users, dtype=np.int64)
+    known = dataset.user[training_impressions(dataset, split)]
+    index[known] = known
+    return index
+
+
+class ImpressionTable:
+    """Some impressions of a data set on a device.
+
+    Args:
+        dataset: all interactions.
+        split: the rows a history may show (``train``).
+        rows: the impressions, int64 ``[rows]``.
+        history: longest history.
+        device: holds the table.
+    """
+
+    def __init__(
+        self, *, dataset: Dataset, split: Split, rows: np.ndarray, history: int, device: torch.device
+    ) -> None:
+        visible = visible_rows(dataset, split.train)
+        windows = windows_before(dataset, visible, rows, history)
+        self._windows = WindowTable(items=visible.items, windows=windows, device=device)
+        self._user = torch.from_numpy(user_index(dataset, split)[dataset.user[rows]]).to(device)
+        self._item = torch.from_numpy(dataset.item[rows].astype(np.int64)).to(device)
+        self._label = torch.from_numpy(dataset.liked[rows].astype(np.float32)).to(device)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def take(self, rows: np.ndarray) -> ImpressionBatch:
+        """Impressions ``rows``; histories as wide as the longest of them, at least 1."""
+        index = torch.from_numpy(rows).to(self._user.device)
+        items, valid, length = self._windows.take(rows, index, extra=0)
+        return ImpressionBatch(
+            user=self._user.index_select(0, index),
+            item=self._item.index_select(0, index),
+            history=items * valid,
+            length=length,
+            label=self._label.index_select(0, index),
+        )
+
+
+class ImpressionDataModule(TableDataModule):
+    """Labelled impressions of one split.
+
+    A history holds the user's last ``history`` items before the impression, out of the training part alone
+    (labelled or not): what validation and test rows say is never shown, not even to later test rows.
+
+    Args:
+        dataset: all interactions.
+        split: as `splits.temporal` makes it.
+        batch_size: most rows of a batch, per device.
+        history: longest history.
+        seed: of the epochs' permutations.
+    """
+
+    def __init__(self, *, dataset: Dataset, split: Split, batch_size: int, history: int, seed: int) -> None:
+        super().__init__()
+        self._dataset, self._split = dataset, split
+        self._batch_size, self._history, self._seed = batch_size, history, seed
+
+    def train_dataloader(self) -> TableLoader[ImpressionBatch]:
+        """Training impressions, shuffled by (seed, epoch)."""
+        return self._loader(training_impressions(self._dataset, self._split), Shuffled(seed=self._seed))
+
+    def val_dataloader(self) -> TableLoader[ImpressionBatch]:
+        """Validation impressions in the order of time."""
+        return self._loader(self._split.validation, InOrder())
+
+    def test_dataloader(self) -> TableLoader[ImpressionBatch]:
+        """Test impressions in the order of time."""
+        return self._loader(self._split.test, InOrder())
+
+    def _loader(self, rows: np.ndarray, order: Order) -> TableLoader[ImpressionBatch]:
+        place = self.place
+        table = ImpressionTable(
+            dataset=self._dataset, split=self._split, rows=rows, history=self._history, device=place.device
+        )
+        return TableLoader(table=table, order=order, batch_size=self._batch_size, place=place)
