@@ -95,20 +95,22 @@ class TrainingTable:
 
 
 class EvaluationTable:
-    """One held-out item a user, with the history before it, on a device."""
+    """Held-out items with the history before each, on a device.
+
+    Args:
+        dataset: all interactions.
+        rows: the held-out ones, int64 ``[rows]``.
+        visible: what a history may show.
+        windows: the histories, in the order of ``rows``.
+        device: holds the table.
+    """
 
     def __init__(
-        self,
-        *,
-        user: np.ndarray,
-        target: np.ndarray,
-        windows: Windows,
-        items: np.ndarray,
-        device: torch.device,
+        self, *, dataset: Dataset, rows: np.ndarray, visible: Visible, windows: Windows, device: torch.device
     ) -> None:
-        self._windows = WindowTable(items=items, windows=windows, device=device)
-        self._user = torch.from_numpy(user.astype(np.int64)).to(device)
-        self._target = torch.from_numpy(target.astype(np.int64)).to(device)
+        self._windows = WindowTable(items=visible.items, windows=windows, device=device)
+        self._user = torch.from_numpy(dataset.user[rows].astype(np.int64)).to(device)
+        self._target = torch.from_numpy(dataset.item[rows].astype(np.int64)).to(device)
 
     def __len__(self) -> int:
         return len(self._windows)

@@ -86,7 +86,7 @@ def _part_sizes(rows: int, test_share: float, validation_share: float) -> tuple[
     if min(held, chosen, rows - held - chosen) < 1:
         raise UserError(
             f"{rows} labelled rows cannot fill training, validation ({validation_share}) and test "
-            f"({test_share}): ranking needs `liked` (or ratings) in the interactions, and shares between 0 and 1"
+            f"({test_share}): ranking needs `liked` or ratings in the interactions, shares between 0 and 1"
         )
     return held, chosen
 
