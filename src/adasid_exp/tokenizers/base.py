@@ -107,7 +107,7 @@ class Tokenizer(nn.Module, ABC):
         self.standardize.fit(items)
 
     def start(self, items: ItemBatch) -> None:
-        """End the warm-up, in which quantization is bypassed: subclasses start their codebooks, then call this."""
+        """End the warm-up, which bypasses quantization: subclasses start their codebooks, then call this."""
         self._started.fill_(True)
         self.started = True
 

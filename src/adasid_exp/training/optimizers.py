@@ -28,7 +28,7 @@ def adamw(module: nn.Module, *, learning_rate: float, weight_decay: float) -> Ad
 
 
 def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int, floor: float) -> LambdaLR:
-    """Linear rise over ``warmup_steps`` (at most a tenth of training), then a cosine to ``floor`` of the peak.
+    """Linear rise over ``warmup_steps`` (at most a tenth of training), then cosine to ``floor`` of the peak.
 
     Stepped once per optimiser step.
     """

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.functional.kmeans import kmeans
+from adasid_exp.functional.straight_through import straight_through
 
 REVIVAL_NOISE = 0.01
 """Noise on a revived codeword as a share of the latents' spread: two codes that draw one latent must part."""
@@ -91,9 +92,14 @@ class Codebook(nn.Module, ABC):
         latents = self.project(latents)
         words = self.codewords()
         codes = nearest(latents, words)
+        quantized = self.quantize(latents, words, codes, active)
         if self.training:
             self.observe(latents, codes, active)
-        return self.quantize(latents, words, codes, active)
+        return quantized
+
+    def estimate(self, latents: Tensor, vectors: Tensor) -> Tensor:
+        """The value of ``vectors`` with the gradient that the encoder shall see, ``[..., dim]``."""
+        return straight_through(latents, vectors)
 
     def project(self, latents: Tensor) -> Tensor:
         """Latents as they are compared with codewords."""
@@ -153,7 +159,7 @@ class Codebook(nn.Module, ABC):
 
     @torch.no_grad()
     def fill_empty(self, latents: Tensor, active: Tensor | None) -> None:
-        """Give every code an item of ``latents [items, experts, dim]``, the whole catalogue, where that can be.
+        """Give every code an item of ``latents [items, experts, dim]`` (all items), where that can be.
 
         An unused codeword moves onto the item that is farthest from its codeword in the fullest cell.
         """
@@ -214,7 +220,7 @@ def usage_counts(codes: Tensor, active: Tensor | None, size: int) -> Tensor:
 
 
 def masked_mse(a: Tensor, b: Tensor, active: Tensor | None) -> Tensor:
-    """Squared error of ``[items, experts, dim]``: mean over experts of the mean over active items and dims."""
+    """Squared error of ``[items, experts, dim]``: mean over experts of that over active items and dims."""
     if active is None:
         return F.mse_loss(a, b)
     errors = (a - b).square().mean(dim=-1) * active

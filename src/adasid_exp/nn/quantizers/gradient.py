@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from adasid_exp.functional.straight_through import straight_through
 from adasid_exp.nn.quantizers.codebook import Codebook, Quantized, gather_words, masked_mse
 
 
@@ -50,7 +49,7 @@ class GradientCodebook(Codebook):
         return Quantized(
             latents=latents,
             vectors=vectors,
-            straight=straight_through(latents, vectors),
+            straight=self.estimate(latents, vectors),
             codes=codes,
             loss=codebook_loss + self.commitment * commitment_loss,
         )
