@@ -1,0 +1,221 @@
+"""Exact scores of a whole catalogue from per-slot log-probabilities, without a ``[users, items]`` array.
+
+An item's score is the sum over slots of the log-probability of its code (spec section 11, head a). Every function
+takes the log-probabilities as ``[users, slots, classes]``, where a class beyond the codes may stand for PAD, and the
+catalogue as `flat_rows`. The table is turned to ``[slots * classes, users]`` so that an item's score is the sum of
+``slots`` contiguous vectors over users, 64 users at a time so that the table stays in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from adasid_exp.types import PAD, TargetRank
+
+USERS_AT_ONCE = 64
+ITEMS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopK:
+    """The best items of each user, sorted by (score descending, item ascending).
+
+    Attributes:
+        items: int64 ``[users, k]``.
+        scores: float32 ``[users, k]``.
+    """
+
+    items: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistinctRows:
+    """A code table without its repetitions, SIDs shared by several items first.
+
+    Attributes:
+        rows: distinct rows, ``[distinct, slots]``.
+        sharers: items that hold each row, int64 ``[distinct]``, descending.
+        of_item: which row each item holds, int64 ``[items]``.
+        shared: how many rows several items hold; they come first.
+    """
+
+    rows: Tensor
+    sharers: Tensor
+    of_item: Tensor
+    shared: int
+
+
+def flat_rows(codes: Tensor, classes: int) -> Tensor:
+    """Rows of the ``[slots * classes]`` table that each item adds up, int32 ``[items, slots]``.
+
+    Args:
+        codes: int64 ``[items, slots]``; PAD is the last class.
+        classes: classes of a slot, PAD's included if the table has one.
+    """
+    slots = torch.arange(codes.shape[1], device=codes.device)
+    return (torch.where(codes == PAD, classes - 1, codes) + slots * classes).int()
+
+
+def distinct_rows(rows: Tensor) -> DistinctRows:
+    """Each distinct row of ``[items, slots]`` once, with how many items share it."""
+    distinct, of_item, sharers = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
+    order = torch.argsort(sharers, descending=True, stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    return DistinctRows(
+        rows=distinct[order].contiguous(),
+        sharers=sharers[order],
+        of_item=place[of_item],
+        shared=int((sharers > 1).sum()),
+    )
+
+
+def score_rows(table: Tensor, rows: Tensor, weights: Tensor | None) -> Tensor:
+    """Sums of table rows, float32 ``[items, users]``; the order of summation is the order of the slots.
+
+    Args:
+        table: ``[slots * classes, users]``.
+        rows: int32 ``[items, slots]``.
+        weights: optional factor of each slot, ``[items, slots]``.
+    """
+    return embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+
+
+def exact_top_k(
+    log_probs: Tensor,
+    rows: Tensor,
+    k: int,
+    *,
+    weights: Tensor | None = None,
+    users_at_once: int = USERS_AT_ONCE,
+    items_at_once: int = ITEMS_AT_ONCE,
+) -> TopK:
+    """The k best items of the whole catalogue for each user, by blocks: memory is O(users k) plus one block.
+
+    Args:
+        log_probs: ``[users, slots, classes]``.
+        rows: the catalogue, int32 ``[items, slots]`` from `flat_rows`.
+        k: length of the lists; the whole catalogue if there are fewer items.
+        weights: optional factor of each item's slots, ``[items, slots]``.
+        users_at_once: users of one table.
+        items_at_once: items of one block; no result depends on either.
+    """
+    parts = [_user_top_k(part, rows, k, weights, items_at_once) for part in _tables(log_probs, users_at_once)]
+    return TopK(items=torch.cat([p.items for p in parts]), scores=torch.cat([p.scores for p in parts]))
+
+
+def top_k_of_scores(scores: Tensor, k: int) -> TopK:
+    """The k best columns of ``[users, items]`` scores, ties by the smaller item."""
+    k = min(k, scores.shape[1])
+    values, items = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    if values.shape[1] > k:
+        cut = (values[:, k] == values[:, k - 1]).nonzero().squeeze(1)
+        values, items = values[:, :k].contiguous(), items[:, :k].contiguous()
+        if len(cut):  # a tie straddles the cut, and topk takes any of the tied
+            items[cut] = _ordered_keys(scores[cut]).topk(k, dim=1).indices
+            values[cut] = scores[cut].gather(1, items[cut])
+    return _sorted(values, items)
+
+
+def rank_in_scores(scores: Tensor, target: Tensor) -> TargetRank:
+    """Where ``target`` ``[users]`` stands in ``[users, items]`` scores; SID figures equal the item ones."""
+    own = scores.gather(1, target[:, None])
+    above, tied = (scores > own).sum(1), (scores == own).sum(1)
+    return TargetRank(above=above, tied=tied, sid_above=above, sid_tied=tied)
+
+
+def target_rank(
+    log_probs: Tensor,
+    distinct: DistinctRows,
+    target: Tensor,
+    *,
+    weights: Tensor | None = None,
+    users_at_once: int = USERS_AT_ONCE,
+    items_at_once: int = ITEMS_AT_ONCE,
+) -> TargetRank:
+    """Where each user's held-out item stands, at item and at SID level, in one pass over the distinct SIDs.
+
+    The target's own score comes from the same kernel over the same column, so it is bit-equal to the score of
+    every item that shares its SID, whatever the sizes of the blocks.
+
+    Args:
+        log_probs: ``[users, slots, classes]``.
+        distinct: the catalogue from `distinct_rows`.
+        target: held-out items, int64 ``[users]``.
+        weights: optional factor of each distinct row's slots, ``[distinct, slots]``.
+        users_at_once: users of one table.
+        items_at_once: distinct SIDs of one block.
+    """
+    held = distinct.of_item[target].split(users_at_once)
+    tables = _tables(log_probs, users_at_once)
+    counts = [_count(table, distinct, own, weights, items_at_once) for table, own in zip(tables, held, strict=True)]
+    above, tied, sid_above, sid_tied = torch.cat(counts, dim=1).unbind()
+    return TargetRank(above=above, tied=tied, sid_above=sid_above, sid_tied=sid_tied)
+
+
+def _tables(log_probs: Tensor, users_at_once: int) -> Iterator[Tensor]:
+    for part in log_probs.split(users_at_once):
+        yield part.flatten(1).t().contiguous()
+
+
+def _user_top_k(table: Tensor, rows: Tensor, k: int, weights: Tensor | None, items_at_once: int) -> TopK:
+    best: TopK | None = None
+    for start in range(0, len(rows), items_at_once):
+        block = slice(start, start + items_at_once)
+        scores = score_rows(table, rows[block], None if weights is None else weights[block])
+        found = top_k_of_scores(scores.t().contiguous(), k)
+        found = TopK(items=found.items + start, scores=found.scores)
+        best = found if best is None else _merged(best, found, k)
+    if best is None:
+        raise ValueError(f"a catalogue of {tuple(rows.shape)} has no item to rank")
+    return best
+
+
+def _merged(first: TopK, second: TopK, k: int) -> TopK:
+    both = _sorted(torch.cat([first.scores, second.scores], 1), torch.cat([first.items, second.items], 1))
+    return TopK(items=both.items[:, :k], scores=both.scores[:, :k])
+
+
+def _sorted(values: Tensor, items: Tensor) -> TopK:
+    items, order = items.sort(dim=1)
+    values, by_score = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return TopK(items=items.gather(1, by_score), scores=values)
+
+
+def _ordered_keys(scores: Tensor) -> Tensor:
+    """Distinct int64 keys that order columns by (score, smaller column first)."""
+    bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    columns = torch.arange(scores.shape[1], device=scores.device)
+    return (rising.long() << 32) + (0xFFFFFFFF - columns)
+
+
+def _count(
+    table: Tensor, distinct: DistinctRows, own: Tensor, weights: Tensor | None, items_at_once: int
+) -> Tensor:
+    """Items and SIDs above and level with each user's own row ``own``, int64 ``[4, users]``."""
+    wanted = score_rows(table, distinct.rows[own], None if weights is None else weights[own]).diagonal()
+    counts = torch.zeros(4, len(own), dtype=torch.int64, device=own.device)
+    for start in range(0, len(distinct.rows), items_at_once):
+        block = slice(start, start + items_at_once)
+        scores = score_rows(table, distinct.rows[block], None if weights is None else weights[block])
+        more = distinct.sharers[start : min(start + items_at_once, distinct.shared)].to(scores.dtype) - 1
+        sid_above, above = _weighted_count(torch.gt(scores, wanted, out=torch.empty_like(scores)), more)
+        sid_tied, tied = _weighted_count(scores.eq_(wanted), more)
+        counts += torch.stack([above, tied, sid_above, sid_tied]).long()
+    return counts
+
+
+def _weighted_count(hits: Tensor, more: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of 0/1 ``hits`` ``[rows, users]``: plain, and with ``more`` added for each of the first rows.
+
+    Counting in float32 is exact below 2^24 items a block and several times faster than in booleans.
+    """
+    plain = hits.sum(0)
+    return plain, plain + (hits[: len(more)] * more[:, None]).sum(0)
