@@ -1,5 +1,91 @@
-PYTHON ?= python3
-VENV   ?= .venv
-EXTRAS ?= text,viz,dev
-# A machine without a GPU takes the CPU build of torch; set TORCH_BACKEND=cpu where pip would fetch the CUDA one.
-TORCH  ?= $(shell if command -v nvidia-smi >/dev/null 2>&1; then echo 'torch>=2.13,<2.16'; else echo 'torch==2.13.0'; fi)
+# Everything starts here: `make help`.
+PYTHON  ?= python3
+VENV    ?= .venv
+EXTRAS  ?= text,image,viz,sweep,bench,dev
+DATA    ?= data/beauty
+METHODS ?=
+SEEDS   ?=
+JOBS    ?=
+ARGS    ?=
+
+# torch: the CUDA build where there is a GPU, else the CPU build. A folder of wheels that pip is configured to look
+# in (PIP_FIND_LINKS or pip.conf) is used; without one, uv's --torch-backend picks the right index.
+GPU     := $(shell command -v nvidia-smi 2>/dev/null)
+LINKS   := $(shell echo "$${PIP_FIND_LINKS:-$$($(PYTHON) -m pip config get global.find-links 2>/dev/null)}")
+TORCH   ?= $(if $(GPU),torch>=2.11$(comma)<2.16,torch==2.13.0)
+BACKEND ?= $(if $(LINKS),,--torch-backend $(if $(GPU),auto,cpu))
+comma   := ,
+BIN     := $(VENV)/bin
+INSTALL  = $(BIN)/uv pip install -q --python $(BIN)/python $(if $(LINKS),--find-links $(LINKS)) -c constraints.txt "$(TORCH)" -e ".[$(EXTRAS)]"
+RUN      = OMP_NUM_THREADS=1 $(BIN)/python -m adasid_exp
+
+# DATA: `toy`, or a folder with Beauty in either form.
+ifeq ($(DATA),toy)
+  WHAT = data=toy
+else
+  WHAT = data=beauty data.root=$(abspath $(DATA))
+endif
+CHOSEN = $(if $(METHODS),stage.methods=[$(METHODS)]) $(if $(SEEDS),stage.seeds=[$(SEEDS)]) $(if $(JOBS),stage.jobs=$(JOBS)) $(ARGS)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: DATA=toy|FOLDER (default data/beauty)  METHODS=rq_vae,ada_sid  SEEDS=0,1,2  JOBS=2  ARGS='any=override'"
+
+.PHONY: setup
+setup: $(VENV)/.stamp  ## make .venv with everything in it
+
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@echo "setting up $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "uv>=0.9"
+	@$(INSTALL) $(BACKEND) || $(INSTALL)
+	@touch $@
+
+.PHONY: quickstart
+quickstart: setup  ## the whole of Table 2's pipeline on the embedded toy data, in minutes
+	$(RUN) stage=reproduce stage.grid=table2 data=toy stage.results=results/toy $(if $(SEEDS),stage.seeds=[$(SEEDS)],stage.seeds=[0]) $(if $(JOBS),stage.jobs=$(JOBS)) $(ARGS)
+
+.PHONY: reproduce-table2
+reproduce-table2: setup  ## Table 2 on DATA (METHODS, SEEDS choose; a killed run goes on where it was)
+	@test "$(DATA)" = toy || test -d "$(DATA)" || { echo "no data in $(DATA): get Amazon Beauty with 'make data-beauty', or name its folder: make $@ DATA=path/to/beauty (DATA=toy needs none)"; exit 2; }
+	$(RUN) stage=reproduce stage.grid=table2 $(WHAT) $(CHOSEN)
+
+.PHONY: data-beauty
+data-beauty: setup  ## download the public Amazon Beauty files into data/beauty
+	$(BIN)/python -m adasid_exp.data.download --to data/beauty
+
+.PHONY: test
+test: setup  ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.PHONY: check
+check: setup  ## style, types, import contracts
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: setup  ## measure the hot paths as ratios to a floor or a reference (about six minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' --benchmark-only --benchmark-autosave -p no:xdist
+
+.PHONY: format
+format: setup  ## let ruff put the code in shape
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+.PHONY: lock
+lock: setup  ## write constraints.txt from what is installed
+	$(BIN)/uv pip freeze --exclude-editable --python $(BIN)/python | grep -v -E '^(torch|uv|pip|setuptools|triton)==|^(nvidia-|cuda-)|://' > constraints.txt
+
+.PHONY: wheel
+wheel: setup  ## build the wheel into dist/
+	$(BIN)/uv build --wheel -q -o dist
+
+.PHONY: clean
+clean:  ## remove caches and built files, keep runs and results
+	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

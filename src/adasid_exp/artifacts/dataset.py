@@ -53,7 +53,7 @@ class DatasetStatistics:
     interactions: int
     mean_length: float
     labelled: float
-    liked: float
+    liked: float | None
     density: float
 
 
@@ -117,19 +117,19 @@ class Dataset:
             interactions=rows,
             mean_length=rows / users,
             labelled=known / rows,
-            liked=liked / known if known else float("nan"),
+            liked=liked / known if known else None,
             density=rows / (users * items),
         )
 
     @classmethod
-    def from_raw(cls, raw: RawSource, *, k_core: int) -> Self:
+    def from_raw(cls, raw: RawSource, *, minimum_interactions: int) -> Self:
         """Numbers users and items and sorts the rows.
 
         A user's rows are ordered by timestamp, then by ``position`` where the source has one, then by file order.
 
         Args:
             raw: checked tables; every interaction names an item of ``raw.items``.
-            k_core: drop users and items with fewer interactions until none is left; 0 keeps all, items without
+            minimum_interactions: drop users and items with fewer interactions until none is left; 0 keeps all, items without
                 interactions included.
 
         Raises:
@@ -137,11 +137,12 @@ class Dataset:
         """
         rows = _numbered(raw)
         user, item = rows["user"].to_numpy(), rows["item"].to_numpy()
-        keep = _core(user, item, k_core)
+        keep = _core(user, item, minimum_interactions)
         if not keep.any():
-            raise UserError(f"No interaction is left with data.k_core={k_core}; lower it (0 keeps every row).")
+            way = f"lower data.minimum_interactions={minimum_interactions} (0 keeps every row)"
+            raise UserError(f"no interaction is left; {way}" if len(user) else "the data hold no interactions")
         user_ids, user = _renumber(raw.interactions["user_id"].unique().sort(), user[keep])
-        items, item, kept = _catalogue(raw.items, item[keep], drop=k_core > 0)
+        items, item, kept = _catalogue(raw.items, item[keep], drop=minimum_interactions > 0)
         return cls(
             user=user,
             item=item,
@@ -152,7 +153,7 @@ class Dataset:
             items=items,
             arrays={name: array if kept is None else array[kept] for name, array in raw.arrays.items()},
             skipped=dict(raw.skipped),
-            notes=(*raw.notes, *_core_note(k_core, int((~keep).sum()))),
+            notes=(*raw.notes, *_core_note(minimum_interactions, int((~keep).sum()))),
         )
 
     def save(self, folder: Path) -> None:
@@ -210,11 +211,11 @@ def _numbered(raw: RawSource) -> pl.DataFrame:
     return rows
 
 
-def _core(user: np.ndarray, item: np.ndarray, k_core: int) -> np.ndarray:
-    """Mask of the rows of the k-core: every user and item left has at least ``k_core`` rows."""
+def _core(user: np.ndarray, item: np.ndarray, least: int) -> np.ndarray:
+    """Mask of the rows of the k-core: every user and item left has at least ``least`` rows."""
     keep = np.ones(len(user), dtype=bool)
-    while k_core > 0 and keep.any():
-        few = (np.bincount(user[keep])[user[keep]] < k_core) | (np.bincount(item[keep])[item[keep]] < k_core)
+    while least > 0 and keep.any():
+        few = (np.bincount(user[keep])[user[keep]] < least) | (np.bincount(item[keep])[item[keep]] < least)
         if not few.any():
             break
         keep[np.flatnonzero(keep)[few]] = False
@@ -237,8 +238,8 @@ def _catalogue(
     return items[kept], dense.astype(np.int32), kept
 
 
-def _core_note(k_core: int, dropped: int) -> tuple[str, ...]:
-    return (f"{k_core}-core filter: {dropped:,} interactions dropped",) if k_core else ()
+def _core_note(least: int, dropped: int) -> tuple[str, ...]:
+    return (f"{least}-core filter: {dropped:,} interactions dropped",) if least else ()
 
 
 def _offsets(user: np.ndarray, users: int) -> np.ndarray:

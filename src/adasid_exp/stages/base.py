@@ -6,6 +6,7 @@ artifact (`ensure`) finds it or makes it and everything upstream that is missing
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 from omegaconf import DictConfig, OmegaConf
 
 from adasid_exp.artifacts.provenance import Meter, provenance
+from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Manifest, Store, list_files, signature_of
 
 log = logging.getLogger(__name__)
@@ -27,11 +29,13 @@ class Stage(ABC):
 
     Attributes:
         name: the stage's name, also its folder in the store.
+        objective: the figure of ``metrics.json`` that a sweep maximizes; never one of the test split.
         version: raised, with a line in the changelog, when a change of code moves the stage's numbers.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
+    objective: ClassVar[str | None] = None
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
@@ -103,6 +107,15 @@ class Stage(ABC):
             log.info("waiting: another process is making %s", self.title)
         with store.claim(self.name, self.signature) as work:
             return store.find(self.name, self.signature) or self._make(store, inputs, work)
+
+    def run(self, store: Store) -> float | None:
+        """Makes the artifact, says where it is and returns the objective, if the stage has one."""
+        folder = self.ensure(store)
+        value = None
+        if self.objective is not None:
+            value = float(json.loads((folder / METRICS).read_text())[self.objective])
+        log.info("%s is in %s%s", self.title, folder, "" if value is None else f"  ({self.objective} = {value:.4f})")
+        return value
 
     def _make(self, store: Store, inputs: Mapping[str, Path], work: Path) -> Path:
         log.info("making %s", self.title)

@@ -1,0 +1,197 @@
+"""From tidy runs to a table: mean ± std over seeds, the paper's figure beside ours, missing cells as missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from adasid_exp.reporting.statistics import mean_std
+
+MISSING = "—"
+
+RUN_SCHEMA = {
+    "method": pl.String,
+    "seed": pl.Int64,
+    "task": pl.String,
+    "split": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "seconds": pl.Float64,
+    "peak_memory_mb": pl.Float64,
+    "signature": pl.String,
+}
+"""Columns of ``runs.csv``: one figure of one run a row; seconds and memory are those of the run with all it rests on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One cell: our mean and standard deviation over ``seeds`` runs, and the paper's figure.
+
+    Any of them may be None: not run, one seed only, not in the paper.
+    """
+
+    mean: float | None
+    std: float | None
+    seeds: int
+    paper: float | None
+    best: bool = False
+
+    def text(self, *, plus_minus: str = " ± ", bold: tuple[str, str] = ("", "")) -> str:
+        """``0.1432 ± 0.0011 [0.1855]``: the paper's figure in brackets."""
+        ours = MISSING if self.mean is None else f"{self.mean:.4f}"
+        if self.std is not None:
+            ours += f"{plus_minus}{self.std:.4f}"
+        if self.best:
+            ours = bold[0] + ours + bold[1]
+        return ours if self.paper is None else f"{ours} [{self.paper:.4f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: the block it stands in, its key in `RUN_SCHEMA` terms, heading, and which way is better."""
+
+    part: str
+    part_title: str
+    key: str
+    title: str
+    higher_is_better: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row of the table with its cost: mean seconds and largest peak memory over seeds (None: not run)."""
+
+    name: str
+    label: str
+    figures: Mapping[tuple[str, str], Figure | None]
+    seconds: float | None
+    peak_memory_mb: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A finished table; a figure of None means the row does not take part in that block."""
+
+    title: str
+    columns: Sequence[Column]
+    lines: Sequence[Line]
+    notes: Sequence[str]
+
+
+def runs_frame(records: Sequence[Mapping[str, object]]) -> pl.DataFrame:
+    """Tidy runs as a frame with `RUN_SCHEMA`."""
+    return pl.DataFrame(list(records), schema=RUN_SCHEMA, orient="row")
+
+
+def figure_of(runs: pl.DataFrame, method: str, part: str, key: str, paper: float | None) -> Figure:
+    """Summarizes one cell; ``key`` is ``split/metric`` or a bare metric."""
+    split, _, metric = key.rpartition("/")
+    chosen = runs.filter(
+        (pl.col("method") == method) & (pl.col("task") == part) & (pl.col("split") == split) & (pl.col("metric") == metric)
+    )
+    values = chosen["value"].to_list()
+    if not values:
+        return Figure(mean=None, std=None, seeds=0, paper=paper)
+    summary = mean_std(values)
+    return Figure(mean=summary.mean, std=summary.std, seeds=len(values), paper=paper)
+
+
+def line_of(
+    runs: pl.DataFrame,
+    name: str,
+    label: str,
+    parts: Sequence[str],
+    columns: Sequence[Column],
+    paper: Mapping[str, float],
+) -> Line:
+    """One row: a figure per column of the blocks it takes part in."""
+    figures = {
+        (column.part, column.key): figure_of(runs, name, column.part, column.key, paper.get(column.key))
+        if column.part in parts
+        else None
+        for column in columns
+    }
+    mine = runs.filter(pl.col("method") == name)
+    per_run = mine.unique(["seed", "task"]).group_by("seed").agg(pl.col("seconds").sum())
+    return Line(
+        name=name,
+        label=label,
+        figures=figures,
+        seconds=_mean(per_run["seconds"].to_list()),
+        peak_memory_mb=max(mine["peak_memory_mb"].to_list(), default=None),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def mark_best(lines: Sequence[Line], columns: Sequence[Column], among: Sequence[str]) -> list[Line]:
+    """Marks the best mean of each column that has a direction, among the rows named."""
+    best: dict[tuple[str, str], str] = {}
+    for column in columns:
+        key = (column.part, column.key)
+        scored = {
+            line.name: figure.mean
+            for line in lines
+            if line.name in among and (figure := line.figures[key]) is not None and figure.mean is not None
+        }
+        if column.higher_is_better is not None and scored:
+            pick = max if column.higher_is_better else min
+            best[key] = pick(scored, key=scored.__getitem__)
+    return [_with_marks(line, best) for line in lines]
+
+
+def _with_marks(line: Line, best: Mapping[tuple[str, str], str]) -> Line:
+    figures = {
+        key: figure
+        if figure is None
+        else Figure(
+            mean=figure.mean,
+            std=figure.std,
+            seeds=figure.seeds,
+            paper=figure.paper,
+            best=best.get(key) == line.name,
+        )
+        for key, figure in line.figures.items()
+    }
+    return Line(
+        name=line.name,
+        label=line.label,
+        figures=figures,
+        seconds=line.seconds,
+        peak_memory_mb=line.peak_memory_mb,
+    )
+
+
+def bound_violations(runs: pl.DataFrame) -> list[str]:
+    """Runs that break N@100 - N@50 <= (R@100 - R@50) / log2(52), which one held-out item a user implies.
+
+    A hit at rank 51..100 adds at most 1/log2(52) to NDCG (spec section 0, peers' check 4.3).
+    """
+    wanted = ["recall@50", "recall@100", "ndcg@50", "ndcg@100"]
+    test = runs.filter((pl.col("task") == "retrieval") & (pl.col("split") == "test") & pl.col("metric").is_in(wanted))
+    broken = []
+    for (method, seed), group in test.group_by("method", "seed", maintain_order=True):
+        value = dict(zip(group["metric"], group["value"], strict=True))
+        if len(value) == len(wanted):
+            gain = value["ndcg@100"] - value["ndcg@50"]
+            limit = (value["recall@100"] - value["recall@50"]) / math.log2(52)
+            if gain > limit + 1e-9:
+                broken.append(f"{method} seed {seed}: N@100 - N@50 = {gain:.4f} > {limit:.4f}")
+    return broken
+
+
+def paper_bound_violations(paper: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The paper's own rows that break the same bound."""
+    broken = []
+    for name, value in paper.items():
+        keys = ["test/ndcg@100", "test/ndcg@50", "test/recall@100", "test/recall@50"]
+        if all(key in value for key in keys):
+            gain = value[keys[0]] - value[keys[1]]
+            if gain > (value[keys[2]] - value[keys[3]]) / math.log2(52) + 1e-9:
+                broken.append(name)
+    return broken

@@ -1,0 +1,93 @@
+"""Stage `behave`: behavior embeddings, from a sequence model that saw its task's training part only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+from scipy.stats import spearmanr
+
+from adasid_exp.artifacts.dataset import Dataset
+from adasid_exp.artifacts.results import METRICS
+from adasid_exp.data.sequences import SequenceDataModule
+from adasid_exp.data.splits import training_counts
+from adasid_exp.stages.base import Stage, plain
+from adasid_exp.stages.building import build, identity
+from adasid_exp.stages.fitting import save_weights, seed_everything, train
+from adasid_exp.stages.prepare import Prepare
+
+VECTORS = "vectors.npy"
+WEIGHTS = "model.safetensors"
+
+
+class Behave(Stage):
+    """Training interactions of one task -> item vectors (spec section 10) and the trained model."""
+
+    name = "behave"
+    version = 1
+
+    def __init__(self, cfg: DictConfig, task: str | None = None) -> None:
+        super().__init__(cfg)
+        self.task = task or cfg.task
+
+    @property
+    def label(self) -> str:
+        return f"{self.cfg.data.name}-{self.cfg.behavior.name}-{self.task}"
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "behavior": identity(self.cfg.behavior),
+            "split": plain(self.cfg.splits[self.task]),
+            "history": self.cfg.scale.history,
+            "seed": self.cfg.seed,
+            "precision": self.cfg.trainer.precision,
+        }
+
+    def inputs(self) -> dict[str, Stage]:
+        return {"dataset": Prepare(self.cfg)}
+
+    def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+        dataset = Dataset.load(inputs["dataset"])
+        split = instantiate(self.cfg.splits[self.task])(dataset)
+        counts = training_counts(dataset, split)
+        data = SequenceDataModule(
+            dataset=dataset,
+            split=split,
+            batch_size=self.cfg.behavior.fit.batch_size,
+            history=self.cfg.scale.history,
+            seed=self.cfg.seed,
+        )
+        seed_everything(self.cfg.seed)
+        model = behavior_model(self.cfg.behavior, counts)
+        module, trainer = train(self, self.cfg.behavior, model, data, work)
+        metrics = trainer.validate(module, datamodule=data, verbose=False)[0]
+        vectors = model.item_vectors().detach().float().cpu().numpy()
+        np.save(out / VECTORS, vectors)
+        save_weights(model, out / WEIGHTS)
+        (out / METRICS).write_text(json.dumps({key: float(value) for key, value in metrics.items()}, indent=1))
+        return {"dim": int(vectors.shape[1]), "norm_popularity_spearman": norm_correlation(vectors, counts), **metrics}
+
+
+def norm_correlation(vectors: np.ndarray, counts: np.ndarray) -> float:
+    """Spearman correlation of ``|e_b|`` and the training count over items with interactions (spec 0.2)."""
+    seen = counts > 0
+    return float(spearmanr(np.linalg.norm(vectors[seen], axis=1), counts[seen]).statistic)
+
+
+def behavior_model(node: DictConfig, counts: np.ndarray) -> Any:
+    """The untrained sequence model of a behavior node."""
+    return build(node, items=lambda: len(counts), counts=lambda: torch.from_numpy(counts))
+
+
+def trained_behavior(node: DictConfig, counts: np.ndarray, artifact: Path) -> Any:
+    """The sequence model with the weights of a `behave` artifact."""
+    model = behavior_model(node, counts)
+    model.load_state_dict(load_file(artifact / WEIGHTS))
+    return model

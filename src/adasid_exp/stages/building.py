@@ -1,0 +1,47 @@
+"""Building what a config node names, with the run-time facts it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from adasid_exp.stages.base import plain, without
+from adasid_exp.types import UserError
+
+NOT_ARGUMENTS = ("name", "inputs", "fit")
+"""Keys of a component's node that speak to the stage, not to the constructor."""
+
+
+def build(node: DictConfig, **facts: Callable[[], Any]) -> Any:
+    """Instantiates ``node``, giving its constructor the facts listed under ``node.inputs``.
+
+    Args:
+        node: a component: ``_target_``, its arguments, and optionally ``name``, ``inputs``, ``fit``.
+        facts: how to get each fact the stage can offer; called only if asked for.
+
+    Raises:
+        UserError: the node asks for a fact this stage does not have.
+    """
+    wanted = plain(node).get("inputs", [])
+    missing = [name for name in wanted if name not in facts]
+    if missing:
+        raise UserError(f"{node.name}: inputs names {missing[0]!r}, this stage offers {', '.join(sorted(facts))}")
+    return instantiate(without(node, *NOT_ARGUMENTS), **{name: facts[name]() for name in wanted})
+
+
+def identity(node: DictConfig) -> dict[str, Any]:
+    """The part of a component's node that its result depends on: all but its name."""
+    return without(node, "name")
+
+
+def names_of(node: DictConfig) -> list[str]:
+    """What the component asks for."""
+    return list(plain(node).get("inputs", []))
+
+
+def as_metrics(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """``{prefix/key: float}``."""
+    return {f"{prefix}/{key}": float(value) for key, value in values.items()}

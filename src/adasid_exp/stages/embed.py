@@ -1,0 +1,84 @@
+"""Stage `embed`: one content modality of the catalogue as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from adasid_exp.artifacts.dataset import Dataset
+from adasid_exp.artifacts.store import Manifest
+from adasid_exp.stages.base import Stage, plain
+from adasid_exp.stages.prepare import Prepare
+from adasid_exp.types import UserError
+
+VECTORS = "vectors.npy"
+
+
+class Embed(Stage):
+    """Items of a dataset -> float32 ``[items, dim]`` of one modality.
+
+    Where the modality's node says ``use_array: true`` and the dataset brings an array of that name, the
+    array is taken; otherwise the node's encoder runs.
+    """
+
+    name = "embed"
+    version = 1
+
+    def __init__(self, cfg: DictConfig, modality: str) -> None:
+        super().__init__(cfg)
+        self.modality = modality
+        self.node = cfg.modalities[modality]
+
+    @property
+    def label(self) -> str:
+        return f"{self.cfg.data.name}-{self.modality}"
+
+    @cached_property
+    def encoder(self) -> Any:
+        if self.node.encoder is None:
+            return None
+        return instantiate(self.node.encoder)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "modality": self.modality,
+            "use_array": self.node.use_array,
+            "encoder": self.encoder.fingerprint() if self.encoder else None,
+        }
+
+    def inputs(self) -> dict[str, Stage]:
+        return {"dataset": Prepare(self.cfg)}
+
+    def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+        dataset = Dataset.load(inputs["dataset"])
+        if self.node.use_array and self.modality in dataset.arrays:
+            vectors, source = np.asarray(dataset.arrays[self.modality], dtype=np.float32), self._array_note(inputs)
+        else:
+            vectors, source = self._encode(dataset)
+        np.save(out / VECTORS, vectors)
+        return {"dim": int(vectors.shape[1]), "source": source}
+
+    def _array_note(self, inputs: Mapping[str, Path]) -> str:
+        notes = Manifest.load(inputs["dataset"]).facts["notes"]
+        return next((note for note in notes if self.modality in note), "array shipped with the data")
+
+    def _encode(self, dataset: Dataset) -> tuple[np.ndarray, str]:
+        if self.encoder is None:
+            raise UserError(
+                f"data {self.cfg.data.name} brings no array {self.modality!r} and modalities.{self.modality}.encoder "
+                f"is null; add {self.modality}.npy to the data or set +encoder@modalities.{self.modality}.encoder=minilm"
+            )
+        encoded = self.encoder.encode(dataset.items.to_dicts(), lambda done, total: None)
+        facts = self.encoder.fingerprint()
+        return np.asarray(encoded.vectors, dtype=np.float32), f"{facts} ({len(encoded.missing)} items without input)"
+
+
+def content_stages(cfg: DictConfig) -> dict[str, Stage]:
+    """The `embed` stage of every content modality in the config, by modality name."""
+    return {str(name): Embed(cfg, str(name)) for name in plain(cfg.modalities)}

@@ -1,0 +1,160 @@
+"""How every stage trains: one Lightning Trainer, resumable, best weights kept, loggers from the config."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBar
+from omegaconf import DictConfig
+from safetensors.torch import save_file
+
+from adasid_exp.stages.base import Stage, plain
+
+log = logging.getLogger(__name__)
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that, resumed after the decision to stop, stops again instead of training on."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Names and places of one training.
+
+    Attributes:
+        stage, label, signature: as in the artifact this training is part of.
+        work: folder that survives a crash; holds the checkpoints.
+        logs: folder for logger files.
+    """
+
+    stage: str
+    label: str
+    signature: str
+    work: Path
+    logs: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.work / "checkpoints"
+
+    @property
+    def resume(self) -> Path:
+        return self.checkpoints / "resume.ckpt"
+
+    @property
+    def best(self) -> Path:
+        return self.checkpoints / "best.ckpt"
+
+
+def train(stage: Stage, node: DictConfig, model: Any, data: Any, work: Path) -> tuple[L.LightningModule, L.Trainer]:
+    """Trains ``model`` as its node's ``fit`` says and returns the module with the weights to keep.
+
+    Args:
+        stage: whose training this is.
+        node: the model's config node; its ``fit`` holds module, epochs, monitor, patience, check_every, clip.
+        model: what to train; closed-form models have 0 epochs.
+        data: the LightningDataModule; ``train_batches`` says how many steps an epoch has.
+        work: the stage's work folder.
+    """
+    fit = plain(node.fit)
+    module = instantiate(fit["module"], model=model, total_steps=data.train_batches * fit["epochs"])
+    run = Run(
+        stage=stage.name,
+        label=stage.label,
+        signature=stage.signature,
+        work=work,
+        logs=Path(stage.cfg.runs) / "logs",
+    )
+    trainer = trainer_of(stage.cfg, fit, run)
+    if fit["epochs"]:
+        fit_module(module, data, trainer, run)
+    return module, trainer
+
+
+def save_weights(model: torch.nn.Module, path: Path) -> None:
+    """Writes a model's state to a safetensors file."""
+    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, path)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds python, numpy and torch; called before a model is built."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def trainer_of(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> L.Trainer:
+    """The Trainer of one run.
+
+    Args:
+        cfg: whole config; `trainer`, `logger`, `callbacks` and `progress` are read.
+        fit: the `fit` node of the model being trained: epochs, monitor, patience, check_every, clip.
+        run: names and places.
+    """
+    return L.Trainer(
+        **plain(cfg.trainer),
+        max_epochs=fit["epochs"],
+        check_val_every_n_epoch=fit["check_every"],
+        gradient_clip_val=fit["clip"],
+        num_sanity_val_steps=0,
+        logger=[_logger(node, run) for node in cfg.logger.values()],
+        callbacks=_callbacks(cfg, fit, run),
+        enable_progress_bar=_progress(cfg),
+        enable_model_summary=False,
+        enable_checkpointing=True,
+        log_every_n_steps=1_000_000,  # modules hand their means to the logger once an epoch themselves
+        default_root_dir=run.work,
+    )
+
+
+def fit_module(module: L.LightningModule, data: Any, trainer: L.Trainer, run: Run) -> None:
+    """Trains, from the last checkpoint if there is one, and loads the best weights if any were kept."""
+    resume = run.resume if run.resume.exists() else None
+    if resume:
+        log.info("resuming %s %s from %s", run.stage, run.label, resume)
+    trainer.fit(module, datamodule=data, ckpt_path=resume)
+    if run.best.exists():
+        module.load_state_dict(torch.load(run.best, weights_only=True, map_location="cpu")["state_dict"])
+
+
+def _progress(cfg: DictConfig) -> bool:
+    return sys.stderr.isatty() if cfg.progress == "auto" else bool(cfg.progress)
+
+
+def _logger(node: DictConfig, run: Run) -> Any:
+    return instantiate(node, save_dir=str(run.logs), name=run.stage, version=f"{run.label}-{run.signature}")
+
+
+def _callbacks(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> list[Callback]:
+    """Resume point last, so that it holds the state the others reached in the same epoch."""
+    callbacks: list[Callback] = [instantiate(node) for node in cfg.callbacks.values()]
+    if _progress(cfg):
+        callbacks.append(RichProgressBar(leave=True))
+    if fit["monitor"]:
+        callbacks += [
+            ResumableEarlyStopping(monitor=fit["monitor"], mode="max", patience=fit["patience"]),
+            _checkpoint(run, "best", monitor=fit["monitor"], mode="max", save_weights_only=True),
+        ]
+    callbacks.append(_checkpoint(run, "resume", every_n_epochs=fit["save_every"], save_on_train_epoch_end=True))
+    return callbacks
+
+
+def _checkpoint(run: Run, filename: str, **how: Any) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=run.checkpoints, filename=filename, save_top_k=1, enable_version_counter=False, **how
+    )

@@ -1,0 +1,84 @@
+"""Stage `rank`: discriminative ranking of labelled impressions, split once in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+
+from adasid_exp.artifacts.dataset import Dataset
+from adasid_exp.artifacts.results import Results
+from adasid_exp.artifacts.semantic_ids import SemanticIds
+from adasid_exp.data.impressions import ImpressionDataModule
+from adasid_exp.data.splits import training_counts
+from adasid_exp.stages.assign import Assign
+from adasid_exp.stages.base import Stage, plain
+from adasid_exp.stages.building import build, identity, names_of
+from adasid_exp.stages.fitting import save_weights, seed_everything, train
+from adasid_exp.stages.prepare import Prepare
+
+WEIGHTS = "model.safetensors"
+TASK = "ranking"
+
+
+class Rank(Stage):
+    """Item representations (SIDs or ids) and impressions -> AUC and GAUC."""
+
+    name = "rank"
+    version = 1
+    objective = "val/auc"
+
+    @property
+    def label(self) -> str:
+        method = self.cfg.tokenizer.name + "-" if self._uses_sids else ""
+        return f"{self.cfg.data.name}-{method}{self.cfg.ranker.name}-{self.cfg.representation.name}"
+
+    @property
+    def _uses_sids(self) -> bool:
+        return "sids" in names_of(self.cfg.representation)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "ranker": identity(self.cfg.ranker),
+            "representation": identity(self.cfg.representation),
+            "split": plain(self.cfg.splits[TASK]),
+            "history": self.cfg.scale.history,
+            "seed": self.cfg.seed,
+            "precision": self.cfg.trainer.precision,
+        }
+
+    def inputs(self) -> dict[str, Stage]:
+        inputs: dict[str, Stage] = {"dataset": Prepare(self.cfg)}
+        if self._uses_sids:
+            inputs["sids"] = Assign(self.cfg, TASK)
+        return inputs
+
+    def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+        dataset = Dataset.load(inputs["dataset"])
+        split = instantiate(self.cfg.splits[TASK])(dataset)
+        data = ImpressionDataModule(
+            dataset=dataset,
+            split=split,
+            batch_size=self.cfg.ranker.fit.batch_size,
+            history=self.cfg.scale.history,
+            seed=self.cfg.seed,
+        )
+        seed_everything(self.cfg.seed)
+        representation = build(
+            self.cfg.representation,
+            items=lambda: len(dataset.item_ids),
+            sids=lambda: SemanticIds.load(inputs["sids"]).table(),
+        )
+        model = build(self.cfg.ranker, users=lambda: len(dataset.user_ids), representation=lambda: representation)
+        module, trainer = train(self, self.cfg.ranker, model, data, work)
+        metrics = {
+            **trainer.validate(module, datamodule=data, verbose=False)[0],
+            **trainer.test(module, datamodule=data, verbose=False)[0],
+        }
+        rows = {key: value.cpu().numpy() for key, value in module.outcomes().items()}
+        rows["item_count"] = training_counts(dataset, split)[rows["item"]]
+        Results(metrics={key: float(value) for key, value in metrics.items()}, rows=rows).save(out)
+        save_weights(model, out / WEIGHTS)
+        return {"rows": len(rows["label"]), **split.unused}

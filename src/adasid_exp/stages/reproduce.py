@@ -1,0 +1,160 @@
+"""Command `reproduce`: runs the cells of a grid that have not run yet and writes its table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from adasid_exp.artifacts.provenance import commit, hardware
+from adasid_exp.artifacts.results import METRICS
+from adasid_exp.artifacts.store import Manifest, Store
+from adasid_exp.reporting.render import csv, latex, markdown, terminal
+from adasid_exp.reporting.table import (
+    Column,
+    Table,
+    bound_violations,
+    line_of,
+    mark_best,
+    paper_bound_violations,
+    runs_frame,
+)
+from adasid_exp.stages.base import Stage
+from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, load_grid
+from adasid_exp.stages.quiet import quiet
+from adasid_exp.stages.schedule import Progress, jobs_of, run_jobs, stage_of
+from adasid_exp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Reproduce:
+    """Grid file -> every missing artifact -> ``<results>/<grid>.{md,csv,tex}`` and ``<results>/runs.csv``."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+
+    def run(self, store: Store) -> None:
+        """Runs and reports.
+
+        Raises:
+            UserError: unknown grid or method, or cells that failed (the table is written all the same).
+        """
+        asked = self.cfg.stage
+        grid = load_grid(asked.grid)
+        rows = choose_rows(grid, asked.methods)
+        cells = cells_of(grid, rows, asked.seeds or grid.seeds, own_overrides())
+        failed = self._make(cells, store)
+        table, runs = report(grid, rows, cells, store, self.cfg.data.name)
+        out = Path(asked.results)
+        out.mkdir(parents=True, exist_ok=True)
+        for suffix, text in (("md", markdown(table)), ("csv", csv(table)), ("tex", latex(table))):
+            (out / f"{grid.name}.{suffix}").write_text(text)
+        runs.write_csv(out / "runs.csv")
+        console = Console()
+        console.print(*terminal(table), sep="\n")
+        for note in table.notes:
+            console.print(f"- {note}", markup=False, highlight=False)
+        log.info("tables: %s/%s.{md,csv,tex}, every figure of every run: %s/runs.csv", out, grid.name, out)
+        if failed:
+            raise UserError("; ".join(f"{title}: {reason}" for title, reason in failed.items()))
+
+    def _make(self, cells: Sequence[Cell], store: Store) -> dict[str, str]:
+        jobs = jobs_of([cell.overrides for cell in cells], store)
+        if not jobs:
+            log.info("all %d cells are there already", len(cells))
+            return {}
+        processes = min(self.cfg.stage.jobs or os.cpu_count() or 1, len(jobs))
+        log.info("%d cells need %d artifacts; %d processes, one thread each", len(cells), len(jobs), processes)
+        with Live(Text(""), console=Console(stderr=True), transient=True, auto_refresh=False) as live:
+            return run_jobs(jobs, store.root, processes, quiet, lambda progress: live.update(_line(progress), refresh=True))
+
+
+def own_overrides() -> list[str]:
+    """What the user overrode on the command line, but for the stage: every cell takes it over."""
+    return [text for text in HydraConfig.get().overrides.task if not text.lstrip("+~").startswith(("stage", "seed="))]
+
+
+def _line(progress: Progress) -> Text:
+    done = f"{progress.done}/{progress.total} artifacts"
+    failed = f", {len(progress.failed)} failed" if progress.failed else ""
+    return Text(f"{done}{failed}; making: {', '.join(progress.running) or 'nothing'}")
+
+
+def report(
+    grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, data: str
+) -> tuple[Table, Any]:
+    """The table and the tidy runs of what is in the store; cells that are not there stay missing."""
+    runs = runs_frame([record for cell in cells for record in _records(cell, store)])
+    columns = [
+        Column(
+            part=name,
+            part_title=part.title,
+            key=key,
+            title=title,
+            higher_is_better=part.higher_is_better.get(key),
+        )
+        for name, part in grid.parts.items()
+        for key, title in part.metrics.items()
+    ]
+    lines = [
+        line_of(runs, name, row.label, list(row.parts), columns, row.paper.get(data, {})) for name, row in rows.items()
+    ]
+    compared = [name for name, row in rows.items() if not row.reference]
+    notes = [*grid.notes, *_notes(grid, rows, cells, store, runs, data)]
+    title = f"{grid.title} — {data}"
+    return Table(title=title, columns=columns, lines=mark_best(lines, columns, compared), notes=notes), runs
+
+
+def _records(cell: Cell, store: Store) -> Iterator[dict[str, object]]:
+    stage = stage_of(cell.overrides)
+    folder = store.find(stage.name, stage.signature)
+    if folder is None:
+        return
+    costs = [Manifest.load(path).provenance for path in _closure(stage, store)]
+    for key, value in json.loads((folder / METRICS).read_text()).items():
+        split, _, metric = key.rpartition("/")
+        yield {
+            "method": cell.row,
+            "seed": cell.seed,
+            "task": cell.part,
+            "split": split,
+            "metric": metric,
+            "value": value,
+            "seconds": sum(cost["seconds"] for cost in costs),
+            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
+            "signature": stage.signature,
+        }
+
+
+def _closure(stage: Stage, store: Store) -> Iterator[Path]:
+    for each in stage.walk():
+        folder = store.find(each.name, each.signature)
+        if folder is not None:
+            yield folder
+
+
+def _notes(
+    grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, runs: Any, data: str
+) -> Iterator[str]:
+    """What the table rests on: modalities, bound, seeds, hardware, commit."""
+    facts = [stage_of(cell.overrides) for cell in cells[:1]]
+    for stage in facts:
+        modalities = ", ".join([*map(str, stage.cfg.modalities), "behavior"])
+        yield f"Data: {data}; modalities: {modalities}; SASRec behind them: {stage.cfg.behavior.name}."
+    broken = bound_violations(runs)
+    yield f"Bound N@100 - N@50 <= (R@100 - R@50)/log2 52: {'BROKEN by ' + '; '.join(broken) if broken else 'holds for every run here'}."
+    theirs = paper_bound_violations({name: row.paper.get(data, {}) for name, row in rows.items()})
+    if theirs:
+        yield f"Rows of the paper shown here that break that bound: {', '.join(theirs)}."
+    yield "Figures in brackets are the paper's. Time of a row counts everything it rests on, shared stages included."
+    yield f"Hardware: {hardware()}. Commit {commit()}."

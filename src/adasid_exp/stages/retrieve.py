@@ -1,0 +1,88 @@
+"""Stage `retrieve`: next-item retrieval over the whole catalogue, leave-one-out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from adasid_exp.artifacts.dataset import Dataset
+from adasid_exp.artifacts.results import Results
+from adasid_exp.artifacts.semantic_ids import SemanticIds
+from adasid_exp.data.sequences import SequenceDataModule
+from adasid_exp.data.splits import training_counts
+from adasid_exp.stages.assign import Assign
+from adasid_exp.stages.base import Stage, plain
+from adasid_exp.stages.behave import Behave, trained_behavior
+from adasid_exp.stages.building import build, identity, names_of
+from adasid_exp.stages.fitting import save_weights, seed_everything, train
+from adasid_exp.stages.prepare import Prepare
+
+WEIGHTS = "model.safetensors"
+TASK = "retrieval"
+
+
+class Retrieve(Stage):
+    """SIDs (or none, for the reference rows) and sequences -> Recall and NDCG."""
+
+    name = "retrieve"
+    version = 1
+    objective = "val/ndcg@50"
+
+    @property
+    def label(self) -> str:
+        method = self.cfg.tokenizer.name + "-" if "sids" in names_of(self.cfg.retriever) else ""
+        return f"{self.cfg.data.name}-{method}{self.cfg.retriever.name}"
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "retriever": identity(self.cfg.retriever),
+            "split": plain(self.cfg.splits[TASK]),
+            "history": self.cfg.scale.history,
+            "seed": self.cfg.seed,
+            "precision": self.cfg.trainer.precision,
+        }
+
+    def inputs(self) -> dict[str, Stage]:
+        inputs: dict[str, Stage] = {"dataset": Prepare(self.cfg)}
+        if "sids" in names_of(self.cfg.retriever):
+            inputs["sids"] = Assign(self.cfg, TASK)
+        if "behavior" in names_of(self.cfg.retriever):
+            inputs["behavior"] = Behave(self.cfg, TASK)
+        return inputs
+
+    def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+        dataset = Dataset.load(inputs["dataset"])
+        split = instantiate(self.cfg.splits[TASK])(dataset)
+        counts = training_counts(dataset, split)
+        data = SequenceDataModule(
+            dataset=dataset,
+            split=split,
+            batch_size=self.cfg.retriever.fit.batch_size,
+            history=self.cfg.scale.history,
+            seed=self.cfg.seed,
+        )
+        seed_everything(self.cfg.seed)
+        model = build(
+            self.cfg.retriever,
+            items=lambda: len(counts),
+            counts=lambda: torch.from_numpy(counts),
+            sids=lambda: SemanticIds.load(inputs["sids"]).table(),
+            histories=lambda: data.histories(),
+            behavior=lambda: trained_behavior(self.cfg.behavior, counts, inputs["behavior"]),
+        )
+        module, trainer = train(self, self.cfg.retriever, model, data, work)
+        metrics = {
+            **trainer.validate(module, datamodule=data, verbose=False)[0],
+            **trainer.test(module, datamodule=data, verbose=False)[0],
+        }
+        results = Results(
+            metrics={key: float(value) for key, value in metrics.items()},
+            rows={key: value.cpu().numpy() for key, value in module.outcomes().items()},
+        )
+        results.save(out)
+        save_weights(model, out / WEIGHTS)
+        return {"users": len(results.rows["user"])}

@@ -1,0 +1,176 @@
+"""Making many artifacts with several processes: each as soon as its inputs are there, none twice."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_class
+
+from adasid_exp.artifacts.store import Store
+from adasid_exp.stages.base import Stage
+from adasid_exp.stages.locations import CONF
+from adasid_exp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+def stage_of(overrides: Sequence[str]) -> Stage:
+    """The stage that ``overrides`` compose.
+
+    Raises:
+        UserError: the overrides do not compose.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        try:
+            cfg = compose("config", overrides=list(overrides))
+        except Exception as error:  # noqa: BLE001 - hydra raises a dozen kinds, all of them the user's
+            raise UserError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from error
+    stage: Stage = get_class(cfg.stage._target_)(cfg)
+    return stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One artifact to make.
+
+    Attributes:
+        signature, title: of the artifact.
+        overrides: compose the cell it belongs to.
+        needs: signatures that must be there first.
+    """
+
+    signature: str
+    title: str
+    overrides: tuple[str, ...]
+    needs: frozenset[str]
+
+
+@dataclass
+class Progress:
+    """What has happened so far; ``failed`` maps a job's title to its one-line reason."""
+
+    total: int
+    done: int = 0
+    running: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def jobs_of(cells: Sequence[tuple[str, ...]], store: Store) -> list[Job]:
+    """The artifacts that the cells need and the store lacks, each once, inputs first."""
+    jobs: dict[str, Job] = {}
+    for overrides in cells:
+        for stage in stage_of(overrides).walk():
+            if stage.signature in jobs or store.find(stage.name, stage.signature):
+                continue
+            jobs[stage.signature] = Job(
+                signature=stage.signature,
+                title=stage.title,
+                overrides=overrides,
+                needs=frozenset(upstream.signature for upstream in stage.upstream.values()),
+            )
+    return list(jobs.values())
+
+
+def make_one(job: Job, root: Path) -> str | None:
+    """Runs in a worker: makes the artifact and returns None, or the reason it could not."""
+    torch.set_num_threads(1)
+    try:
+        stage = next(s for s in stage_of(job.overrides).walk() if s.signature == job.signature)
+        stage.ensure(Store(root))
+    except UserError as error:
+        return str(error)
+    except Exception:  # noqa: BLE001 - whatever it is must reach the report and not lose the other cells
+        report = root / "logs" / "errors" / f"{job.signature}.txt"
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(traceback.format_exc())
+        return f"{traceback.format_exc().strip().splitlines()[-1]} (traceback in {report})"
+    return None
+
+
+def _prepare_worker(initialise: Callable[[], None]) -> None:
+    torch.set_num_threads(1)
+    initialise()
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    root: Path,
+    processes: int,
+    initialise: Callable[[], None],
+    show: Callable[[Progress], None],
+) -> dict[str, str]:
+    """Makes ``jobs``; returns the reason of each failure by title. What hangs on a failure is not tried.
+
+    Args:
+        jobs: inputs before those who need them.
+        root: the store.
+        processes: how many at a time.
+        initialise: run once in each worker.
+        show: called after every change.
+    """
+    progress = Progress(total=len(jobs))
+    waiting = {job.signature: job for job in jobs}
+    lost: set[str] = set()
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _prepare_worker, (initialise,))
+    running: dict[Future[str | None], Job] = {}
+    try:
+        while waiting or running:
+            _drop_hopeless(waiting, lost, progress)
+            _start_ready(waiting, running, pool, root, processes)
+            progress.running = [job.title for job in running.values()]
+            show(progress)
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                _settle(running.pop(future), future, lost, progress)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    progress.running = []
+    show(progress)
+    return progress.failed
+
+
+def _drop_hopeless(waiting: dict[str, Job], lost: set[str], progress: Progress) -> None:
+    for job in list(waiting.values()):  # in order, so that losses travel downstream in one pass
+        if job.needs & lost:
+            lost.add(job.signature)
+            progress.failed[job.title] = "an input of it failed"
+            del waiting[job.signature]
+
+
+def _start_ready(
+    waiting: dict[str, Job],
+    running: dict[Future[str | None], Job],
+    pool: ProcessPoolExecutor,
+    root: Path,
+    processes: int,
+) -> None:
+    unfinished = {*waiting, *(job.signature for job in running.values())}
+    for job in list(waiting.values()):
+        if len(running) < processes and not job.needs & unfinished:
+            running[pool.submit(make_one, job, root)] = waiting.pop(job.signature)
+
+
+def _settle(job: Job, future: Future[str | None], lost: set[str], progress: Progress) -> None:
+    try:
+        reason = future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a worker died while making {job.title} (out of memory?); what is finished is kept: "
+            "run the same command again, with stage.jobs=1 if memory is short"
+        ) from error
+    if reason is None:
+        progress.done += 1
+    else:
+        lost.add(job.signature)
+        progress.failed[job.title] = reason

@@ -1,0 +1,90 @@
+"""Stage `tokenize`: a tokenizer trained on one task's item embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+
+from adasid_exp.artifacts.dataset import Dataset
+from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
+from adasid_exp.data.items import ItemDataModule
+from adasid_exp.data.splits import training_counts
+from adasid_exp.stages import behave, embed
+from adasid_exp.stages.base import Stage, plain, without
+from adasid_exp.stages.behave import Behave
+from adasid_exp.stages.building import NOT_ARGUMENTS, identity
+from adasid_exp.stages.embed import content_stages
+from adasid_exp.stages.fitting import save_weights, seed_everything, train
+from adasid_exp.stages.prepare import Prepare
+
+WEIGHTS = "model.safetensors"
+BEHAVIOR = "behavior"
+
+
+class Tokenize(Stage):
+    """Item embeddings of one task -> trained tokenizer."""
+
+    name = "tokenize"
+    version = 1
+
+    def __init__(self, cfg: DictConfig, task: str | None = None) -> None:
+        super().__init__(cfg)
+        self.task = task or cfg.task
+
+    @property
+    def label(self) -> str:
+        return f"{self.cfg.data.name}-{self.cfg.tokenizer.name}-{self.task}"
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "tokenizer": identity(self.cfg.tokenizer),
+            "split": plain(self.cfg.splits[self.task]),
+            "seed": self.cfg.seed,
+            "precision": self.cfg.trainer.precision,
+        }
+
+    def inputs(self) -> dict[str, Stage]:
+        return item_inputs(self.cfg, self.task)
+
+    def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+        items = item_embeddings(self.cfg, self.task, inputs)
+        data = ItemDataModule(embeddings=items, batch_size=self.cfg.tokenizer.fit.batch_size, seed=self.cfg.seed)
+        seed_everything(self.cfg.seed)
+        model = tokenizer_model(self.cfg.tokenizer, items)
+        model.fit_statistics(items.batch())
+        module, trainer = train(self, self.cfg.tokenizer, model, data, work)
+        save_weights(model, out / WEIGHTS)
+        return {"slots": len(model.layout.sizes), "steps": trainer.global_step}
+
+
+def item_inputs(cfg: DictConfig, task: str) -> dict[str, Stage]:
+    """What item embeddings of a task are made from."""
+    return {"dataset": Prepare(cfg), BEHAVIOR: Behave(cfg, task), **content_stages(cfg)}
+
+
+def item_embeddings(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> ItemEmbeddings:
+    """Gathers the vectors of every modality and the training counts of a task."""
+    dataset = Dataset.load(inputs["dataset"])
+    split = instantiate(cfg.splits[task])(dataset)
+    features = {name: np.load(inputs[name] / embed.VECTORS) for name in plain(cfg.modalities)}
+    features[BEHAVIOR] = np.load(inputs[BEHAVIOR] / behave.VECTORS)
+    return ItemEmbeddings(features=features, count=training_counts(dataset, split))
+
+
+def tokenizer_model(node: DictConfig, items: ItemEmbeddings) -> Any:
+    """The untrained tokenizer of a config node."""
+    dims = {name: int(vectors.shape[1]) for name, vectors in items.features.items()}
+    return instantiate(without(node, *NOT_ARGUMENTS), dims=dims)
+
+
+def trained_tokenizer(node: DictConfig, items: ItemEmbeddings, artifact: Path) -> Any:
+    """The tokenizer with the weights of a `tokenize` artifact, ready to encode."""
+    model = tokenizer_model(node, items)
+    model.load_state_dict(load_file(artifact / WEIGHTS))
+    return model.eval()
