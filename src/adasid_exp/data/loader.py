@@ -197,7 +197,7 @@ class TableLoader(Generic[Batch]):
         """
         if state["steps"] != len(self) and 0 < state["position"] < state["steps"]:
             raise UserError(
-                f"the checkpoint is at step {state['position']} of an epoch of {state['steps']} steps, this run's "
+                f"the checkpoint is at step {state['position']} of an epoch of {state['steps']} steps, now "
                 f"epochs have {len(self)}: resume with the batch size and devices it was written with"
             )
         self.epoch, self._position = state["epoch"], state["position"]
