@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from adasid_exp.functional.straight_through import straight_through
+from adasid_exp.nn.quantizers.codebook import Quantized
+
 
 class PerExpert(nn.Module):
     """``sum a (z + sg(q - z))``: every expert is passed straight through before it is weighted.
@@ -11,13 +14,9 @@ class PerExpert(nn.Module):
     A weight's gradient meets the codeword that the decoder receives, which keeps the router's weights in bounds.
     """
 
-    def forward(self, latents: Tensor, vectors: Tensor, straight: Tensor, weights: Tensor) -> Tensor:
-        """Latents, codewords and their straight-through form ``[items, slots, code]``, weights ``[items, slots]``.
-
-        Returns:
-            ``[items, code]``.
-        """
-        return weighted_sum(straight, weights)
+    def forward(self, quantized: Quantized, weights: Tensor) -> Tensor:
+        """Slots and their weights ``[items, slots]`` to the decoder's input ``[items, code]``."""
+        return weighted_sum(quantized.straight, weights)
 
 
 class Fused(nn.Module):
@@ -26,10 +25,10 @@ class Fused(nn.Module):
     Codewords get no gradient from the decoder, whatever the codebook's rule.
     """
 
-    def forward(self, latents: Tensor, vectors: Tensor, straight: Tensor, weights: Tensor) -> Tensor:
-        """As :meth:`PerExpert.forward`."""
-        total = weighted_sum(latents, weights)
-        return total + (weighted_sum(vectors, weights) - total).detach()
+    def forward(self, quantized: Quantized, weights: Tensor) -> Tensor:
+        """Slots and their weights ``[items, slots]`` to the decoder's input ``[items, code]``."""
+        latent = weighted_sum(quantized.latents, weights)
+        return straight_through(latent, weighted_sum(quantized.vectors, weights))
 
 
 def weighted_sum(vectors: Tensor, weights: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from adasid_exp.functional.alignment import alignment_weight
 from adasid_exp.nn.mlp import MLP
+from adasid_exp.nn.routers.base import Router
 
 
 class SigmoidScaler(nn.Module):
@@ -38,7 +39,7 @@ class UnitScaler(nn.Module):
         return torch.ones_like(richness)
 
 
-class BehavioralRouter(nn.Module):
+class BehavioralRouter(Router):
     """Non-negative weight of every behavior slot; an exact 0 switches the slot off.
 
     Args:
@@ -64,9 +65,7 @@ class BehavioralRouter(nn.Module):
         self.threshold = threshold
 
     def forward(self, behavior: Tensor, richness: Tensor) -> Tensor:
-        """Standardised embeddings ``[items, dim]`` and richness ``[items]`` to R ``[items, slots]``."""
         return self.bound(self.scaler(richness)[:, None] * torch.relu(self.gates(behavior)))
 
     def emitted(self, weights: Tensor) -> Tensor:
-        """Which slots become part of the SID, bool ``[items, slots]``."""
         return weights > self.threshold

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from adasid_exp.nn.routers.base import Router
 
 
-class UniformRouter(nn.Module):
+class UniformRouter(Router):
     """R = 1, so no slot is ever ``PAD`` (ADA-SID's "w/o behavior-guided dynamic router").
 
     Args:
@@ -19,9 +21,7 @@ class UniformRouter(nn.Module):
         self.slots = slots
 
     def forward(self, behavior: Tensor, richness: Tensor) -> Tensor:
-        """Ones ``[items, slots]``."""
         return richness.new_ones(richness.numel(), self.slots)
 
     def emitted(self, weights: Tensor) -> Tensor:
-        """Every slot, bool ``[items, slots]``."""
         return torch.ones_like(weights, dtype=torch.bool)
