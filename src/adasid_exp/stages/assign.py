@@ -16,7 +16,7 @@ from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.semantic_ids import SemanticIds
-from adasid_exp.functional.codebook import sid_quality
+from adasid_exp.functional import codebook
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.tokenize import BEHAVIOR, Tokenize, item_embeddings, item_inputs, trained_tokenizer
 from adasid_exp.types import PAD, ItemBatch
@@ -75,8 +75,26 @@ def chunks(items: ItemEmbeddings) -> Iterator[ItemBatch]:
 
 
 def quality(sids: SemanticIds) -> dict[str, float]:
-    """Codebook figures of spec section 13 (entropy in nats, utilisation, collisions, active length)."""
-    return {key: float(value) for key, value in sid_quality(sids.table()).items()}
+    """Codebook figures over the catalogue, PAD excluded; entropies in nats, means over slots."""
+    codes = sids.table().codes
+    counts = codebook.code_counts(codes, sids.sizes)
+    entropy, used = codebook.token_entropy(counts), codebook.utilisation(counts, sids.sizes)
+    length = codebook.active_length(codes).double()
+    ceiling = torch.tensor(sids.sizes, dtype=torch.float64).log()
+    figures = {
+        "entropy": entropy.mean(),
+        "entropy_ratio": (entropy / ceiling).mean(),
+        "perplexity": codebook.perplexity(counts).mean(),
+        "utilization": used.mean(),
+        "unique_rate": codebook.unique_rate(codes),
+        "collision_rate": codebook.collision_rate(codes),
+        "max_collision": codebook.max_collision(codes),
+        "mean_active_length": length.mean(),
+        "std_active_length": length.std(),
+    }
+    for slot, load in enumerate((codes != PAD).double().mean(dim=0)):
+        figures |= {f"slot{slot}/entropy": entropy[slot], f"slot{slot}/utilization": used[slot], f"slot{slot}/load": load}
+    return {key: float(value) for key, value in figures.items()}
 
 
 def reconstruction(model: Any, items: ItemEmbeddings) -> dict[str, float]:

@@ -66,13 +66,13 @@ def train(stage: Stage, node: DictConfig, model: Any, data: Any, work: Path) -> 
 
     Args:
         stage: whose training this is.
-        node: the model's config node; its ``fit`` holds module, epochs, monitor, patience, check_every, clip.
+        node: the model's config node; its ``fit`` holds module, epochs, monitor, patience, check_every, gradient_clip.
         model: what to train; closed-form models have 0 epochs.
-        data: the LightningDataModule; ``train_batches`` says how many steps an epoch has.
+        data: the LightningDataModule.
         work: the stage's work folder.
     """
     fit = plain(node.fit)
-    module = instantiate(fit["module"], model=model, total_steps=data.train_batches * fit["epochs"])
+    module = instantiate(fit["module"], model=model, total_steps=len(data.train_dataloader()) * fit["epochs"])
     run = Run(
         stage=stage.name,
         label=stage.label,
@@ -103,14 +103,14 @@ def trainer_of(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> L.Trainer:
 
     Args:
         cfg: whole config; `trainer`, `logger`, `callbacks` and `progress` are read.
-        fit: the `fit` node of the model being trained: epochs, monitor, patience, check_every, clip.
+        fit: the `fit` node of the model being trained: epochs, monitor, patience, check_every, gradient_clip.
         run: names and places.
     """
     return L.Trainer(
         **plain(cfg.trainer),
         max_epochs=fit["epochs"],
         check_val_every_n_epoch=fit["check_every"],
-        gradient_clip_val=fit["clip"],
+        gradient_clip_val=fit["gradient_clip"],
         num_sanity_val_steps=0,
         logger=[_logger(node, run) for node in cfg.logger.values()],
         callbacks=_callbacks(cfg, fit, run),

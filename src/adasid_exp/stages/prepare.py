@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,4 +42,4 @@ class Prepare(Stage):
         raw = self.reader.read()
         dataset = Dataset.from_raw(raw, minimum_interactions=self.cfg.data.minimum_interactions)
         dataset.save(out)
-        return {"statistics": dataset.statistics(), "skipped": dict(raw.skipped), "notes": list(raw.notes)}
+        return {"statistics": asdict(dataset.statistics()), "skipped": dict(raw.skipped), "notes": list(raw.notes)}
