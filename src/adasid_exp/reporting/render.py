@@ -9,7 +9,7 @@ from itertools import groupby
 import polars as pl
 from rich.table import Table as RichTable
 
-from adasid_exp.reporting.table import MISSING, Column, Figure, Line, Table
+from adasid_exp.reporting.table import MISSING, Column, Figure, Line, Profile, Table
 
 
 def duration(seconds: float | None) -> str:
@@ -44,6 +44,11 @@ def markdown(table: Table) -> str:
         for line in _taking_part(table.lines, columns):
             cells = [_cell(line.figures[c.part, c.key], bold=("**", "**")) for c in columns]
             text.write(f"| {line.label} | " + " | ".join(cells) + " |\n")
+    if table.profiles:
+        text.write("\n## By popularity, least to most popular tenth of the items\n\n")
+        text.write("| method | | " + " | ".join(map(str, range(1, 11))) + " |\n" + "|---" * 12 + "|\n")
+        for profile in table.profiles:
+            text.write(f"| {profile.label} | {profile.title} | {' | '.join(_deciles(profile))} |\n")
     text.write("\n## Cost\n\n| method | time, all stages | peak memory |\n|---|---|---|\n")
     for line in table.lines:
         text.write(f"| {line.label} | {duration(line.seconds)} | {memory(line.peak_memory_mb)} |\n")
@@ -53,6 +58,10 @@ def markdown(table: Table) -> str:
 
 def _taking_part(lines: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
     return [line for line in lines if any(line.figures[c.part, c.key] is not None for c in columns)]
+
+
+def _deciles(profile: Profile) -> list[str]:
+    return [f"{value:.2f}" if value < 100 else f"{value:.0f}" for value in profile.deciles]
 
 
 def csv(table: Table) -> str:
@@ -103,9 +112,22 @@ def terminal(table: Table) -> list[RichTable]:
             cells = [_cell(line.figures[c.part, c.key], bold=("[bold]", "[/bold]")) for c in columns]
             rich.add_row(line.label, *[cell.replace(" [0", r" \[0") for cell in cells])
         tables.append(rich)
+    if table.profiles:
+        tables.append(_profiles(table.profiles))
     costs = RichTable(title="Cost", title_justify="left", header_style="bold")
     for heading in ("method", "time, all stages", "peak memory"):
         costs.add_column(heading)
     for line in table.lines:
         costs.add_row(line.label, duration(line.seconds), memory(line.peak_memory_mb))
     return [*tables, costs]
+
+
+def _profiles(profiles: Sequence[Profile]) -> RichTable:
+    rich = RichTable(
+        title="By popularity, least to most popular tenth of the items", title_justify="left", header_style="bold"
+    )
+    for heading in ("method", "", *map(str, range(1, 11))):
+        rich.add_column(heading, justify="right" if heading.isdigit() else "left")
+    for profile in profiles:
+        rich.add_row(profile.label, profile.title, *_deciles(profile))
+    return rich

@@ -72,13 +72,26 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Mean over seeds of one per-item column in each tenth of the catalogue by training count."""
+
+    label: str
+    title: str
+    deciles: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
-    """A finished table; a figure of None means the row does not take part in that block."""
+    """A finished table; a figure of None means the row does not take part in that block.
+
+    ``profiles`` show how methods treat items from the least to the most popular tenth of the catalogue.
+    """
 
     title: str
     columns: Sequence[Column]
     lines: Sequence[Line]
     notes: Sequence[str]
+    profiles: Sequence[Profile] = ()
 
 
 def runs_frame(records: Sequence[Mapping[str, object]]) -> pl.DataFrame:
@@ -165,6 +178,15 @@ def _with_marks(line: Line, best: Mapping[tuple[str, str], str]) -> Line:
         seconds=line.seconds,
         peak_memory_mb=line.peak_memory_mb,
     )
+
+
+def profile_of(runs: pl.DataFrame, name: str, label: str, metric: str, title: str) -> Profile | None:
+    """How ``metric`` of a method goes with popularity; None if it was not recorded."""
+    mine = runs.filter((pl.col("method") == name) & (pl.col("metric") == metric))
+    deciles = [mine.filter(pl.col("split") == f"decile{decile}")["value"].to_list() for decile in range(1, 11)]
+    if not all(deciles):
+        return None
+    return Profile(label=label, title=title, deciles=[sum(values) / len(values) for values in deciles])
 
 
 def bound_violations(runs: pl.DataFrame) -> list[str]:

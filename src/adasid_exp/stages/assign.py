@@ -118,12 +118,10 @@ def item_columns(model: Any, items: ItemEmbeddings, sids: SemanticIds) -> dict[s
     own = {name: torch.cat([part[name] for part in parts]).float().numpy() for name in parts[0]}
     behavior = np.asarray([modality == BEHAVIOR for modality in sids.modalities])
     active = sids.codes != PAD
-    return {
-        "count": items.count,
-        "active_slots": active.sum(axis=1).astype(np.int16),
-        "active_behavior_slots": active[:, behavior].sum(axis=1).astype(np.int16),
-        **own,
-    }
+    columns = {"count": items.count, "active_slots": active.sum(axis=1).astype(np.int16), **own}
+    if behavior.any():
+        columns["active_behavior_slots"] = active[:, behavior].sum(axis=1).astype(np.int16)
+    return columns
 
 
 def by_popularity(columns: Mapping[str, np.ndarray], count: np.ndarray) -> dict[str, float]:

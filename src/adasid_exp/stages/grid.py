@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A parsed grid file. Attributes as in the file; see ``experiments/table2.yaml``."""
+    """A parsed grid file: the attributes are its keys. ``profiles`` are per-item columns shown by popularity."""
 
     name: str
     title: str
@@ -59,6 +59,7 @@ class Grid:
     parts: Mapping[str, Part]
     rows: Mapping[str, Row]
     notes: tuple[str, ...]
+    profiles: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ def _grid(tree: Any) -> Grid:
         parts=parts,
         rows={name: _row(node) for name, node in tree["rows"].items()},
         notes=tuple(tree["notes"]),
+        profiles=tree["profiles"],
     )
 
 

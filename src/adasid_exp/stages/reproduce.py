@@ -26,6 +26,7 @@ from adasid_exp.reporting.table import (
     line_of,
     mark_best,
     paper_bound_violations,
+    profile_of,
     runs_frame,
 )
 from adasid_exp.stages.base import Stage
@@ -112,7 +113,14 @@ def report(
     compared = [name for name, row in rows.items() if not row.reference]
     notes = [*grid.notes, *_notes(grid, rows, cells, store, runs, data)]
     title = f"{grid.title} — {data}"
-    return Table(title=title, columns=columns, lines=mark_best(lines, columns, compared), notes=notes), runs
+    lines = mark_best(lines, columns, compared)
+    profiles = [
+        profile
+        for name, row in rows.items()
+        for metric, heading in grid.profiles.items()
+        if (profile := profile_of(runs, name, row.label, metric, heading)) is not None
+    ]
+    return Table(title=title, columns=columns, lines=lines, notes=notes, profiles=profiles), runs
 
 
 def _records(cell: Cell, store: Store) -> Iterator[dict[str, object]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from adasid_exp.types import UserError
 log = logging.getLogger(__name__)
 
 
-def stage_of(overrides: Sequence[str]) -> Stage:
-    """The stage that ``overrides`` compose.
+@cache
+def stage_of(overrides: tuple[str, ...]) -> Stage:
+    """The stage that ``overrides`` compose; composed once a process.
 
     Raises:
         UserError: the overrides do not compose.

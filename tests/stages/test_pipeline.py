@@ -1,0 +1,131 @@
+"""The pipeline as its users run it: in processes of its own, killed, repeated, with faulty input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import MICRO
+
+from adasid_exp.artifacts.semantic_ids import SemanticIds
+from adasid_exp.artifacts.store import Manifest
+
+
+def only(folder: Path, pattern: str) -> Path:
+    found = list(folder.glob(pattern))
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.mark.slow
+def test_a_grid_runs_reports_and_the_second_time_finds_everything(
+    adasid: Callable, micro_runs: Path, tmp_path: Path
+) -> None:
+    asked = ("stage=reproduce", "stage.grid=table2", "stage.seeds=[0]", "stage.jobs=2", f"stage.results={tmp_path}")
+    first = adasid(*asked, *MICRO)
+    assert first.returncode == 0, first.stderr
+    records = list(csv.DictReader((tmp_path / "runs.csv").open()))
+    found = {(r["method"], r["task"]) for r in records}
+    assert {("rq_vae", "retrieval"), ("ada_sid", "ranking"), ("item_knn", "retrieval"), ("item_id", "ranking")} <= found
+    assert all(float(r["seconds"]) > 0 and float(r["peak_memory_mb"]) > 0 for r in records)
+    text = (tmp_path / "table2.md").read_text()
+    assert "ADA-SID" in text
+    assert "holds for every run here" in text
+    made = sorted(path for path in micro_runs.glob("*/*/manifest.json"))
+    second = adasid(*asked, *MICRO)
+    assert second.returncode == 0, second.stderr
+    assert "are there already" in second.stderr
+    assert sorted(path for path in micro_runs.glob("*/*/manifest.json")) == made
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_table_are_those_of_the_per_user_rows(adasid: Callable, micro_runs: Path) -> None:
+    # Reference: recall and its tie expectation written out in numpy over the rows file.
+    assert adasid("stage=retrieve", "tokenizer=rq_vae", *MICRO).returncode == 0
+    folder = only(micro_runs / "retrieve", "toy-rq_vae-parallel-*")
+    rows = pl.read_parquet(folder / "rows.parquet")
+    above, tied = rows["above"].to_numpy(), rows["tied"].to_numpy()
+    recall = np.mean(np.minimum(tied, np.maximum(0, 10 - above)) / tied)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test/recall@10"] == pytest.approx(recall, abs=1e-6)
+    assert metrics["test/sid_recall@10"] >= metrics["test/recall@10"] - 1e-9
+
+
+@pytest.mark.slow
+def test_a_sweep_returns_its_objective(adasid: Callable, micro_runs: Path) -> None:
+    swept = adasid("-m", "stage=retrieve", "tokenizer=ada_sid", "tokenizer.align.alpha=10,20", *MICRO)
+    assert swept.returncode == 0, swept.stderr
+    folders = list((micro_runs / "retrieve").glob("toy-ada_sid-parallel-*"))
+    assert len(folders) >= 2
+    assert len(set(re.findall(r"val/ndcg@50 = [0-9.]+", swept.stderr))) >= 1
+    alphas = {
+        Manifest.load(path).settings["tokenizer"]["align"]["alpha"]
+        for path in (micro_runs / "tokenize").glob("toy-ada_sid-retrieval-*")
+    }
+    assert {10, 20} <= {int(alpha) for alpha in alphas}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "pattern"),
+    [("tokenize", "tokenize-*"), ("behave", "behave-*"), ("retrieve", "retrieve-*"), ("rank", "rank-*")],
+)
+def test_killed_while_training_it_resumes_to_the_same_bytes(
+    stage: str, pattern: str, adasid: Callable, kill_when: Callable, micro_runs: Path, tmp_path: Path
+) -> None:
+    # Law: killed and resumed = undisturbed, byte for byte.
+    longer = [
+        override.replace("behavior:2", "behavior:6").replace("retriever:2", "retriever:6").replace("ranker:1", "ranker:4")
+        for override in MICRO
+    ]
+    asked = [f"stage={stage}", "tokenizer=rq_vae", "tokenizer.fit.save_every=1", *longer]
+    assert adasid(*asked).returncode == 0
+    kill_when(asked, tmp_path, lambda: any((tmp_path / ".work").glob(f"{pattern}/checkpoints/resume.ckpt")))
+    assert not any((tmp_path / stage).glob("*/manifest.json"))
+    resumed = adasid(*asked, runs=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming" in resumed.stderr
+    killed = only(tmp_path / stage, "toy-*")
+    undisturbed = only(micro_runs / stage, killed.name)
+    assert Manifest.load(killed).files == Manifest.load(undisturbed).files
+
+
+@pytest.mark.slow
+def test_sids_and_their_inverse_agree_with_the_catalogue(adasid: Callable, micro_runs: Path) -> None:
+    assert adasid("stage=assign", "tokenizer=ada_sid", *MICRO).returncode == 0
+    folder = next(iter((micro_runs / "assign").glob("toy-ada_sid-retrieval-*")))
+    sids = SemanticIds.load(folder)
+    inverse = pl.read_parquet(folder / "inverse.parquet")
+    assert sorted(inverse["item_ids"].explode().to_list()) == sorted(sids.item_ids.tolist())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["collision_rate"] == pytest.approx(1 - len(inverse) / len(sids.item_ids))  # by definition
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("data=tables", "data.root=/nonexistent"), "/nonexistent"),
+        (("data=beauty", "data.root=/nonexistent"), "/nonexistent"),
+        (("stage=reproduce", "stage.grid=tabel2"), "did you mean table2"),
+        (("stage=reproduce", "stage.methods=[ada_syd]"), "did you mean ada_sid"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(overrides: tuple[str, ...], message: str, adasid: Callable) -> None:
+    said = adasid(*(("stage=prepare",) if overrides[0].startswith("data") else ()), *overrides)
+    assert said.returncode == 2
+    assert message in said.stderr
+    assert "Traceback" not in said.stderr
+    assert len(said.stderr.strip().splitlines()) == 1
+
+
+def test_a_misspelt_option_names_itself(adasid: Callable) -> None:
+    said = adasid("tokenizer.algin.alpha=3")
+    assert said.returncode != 0
+    assert "algin" in said.stderr
+    assert "Traceback" not in said.stderr
