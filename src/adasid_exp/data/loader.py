@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -177,9 +178,12 @@ class TableLoader(Generic[Batch]):
         return loaded[1] if loaded and loaded[0] == self.epoch else 0
 
     @property
-    def sampler(self) -> TableLoader[Batch]:
-        """Itself: Lightning announces the epoch to ``loader.sampler.set_epoch``."""
-        return self
+    def batch_sampler(self) -> SimpleNamespace:
+        """Where Lightning looks for ``sampler.set_epoch``: it announces each epoch there.
+
+        A ``sampler`` of the loader itself would do too, but then Lightning takes it for a torch DataLoader.
+        """
+        return SimpleNamespace(sampler=self)
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that the next iteration visits."""
