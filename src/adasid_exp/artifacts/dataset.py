@@ -140,7 +140,9 @@ class Dataset:
         keep = _core(user, item, minimum_interactions)
         if not keep.any():
             way = f"lower data.minimum_interactions={minimum_interactions} (0 keeps every row)"
-            raise UserError(f"no interaction is left; {way}" if len(user) else "the data hold no interactions")
+            raise UserError(
+                f"no interaction is left; {way}" if len(user) else "the data hold no interactions"
+            )
         user_ids, user = _renumber(raw.interactions["user_id"].unique().sort(), user[keep])
         items, item, kept = _catalogue(raw.items, item[keep], drop=minimum_interactions > 0)
         return cls(
@@ -185,7 +187,9 @@ class Dataset:
             user_ids=_strings(pl.read_parquet(folder / "users.parquet")["user_id"]),
             item_ids=_strings(items["item_id"]),
             items=items,
-            arrays={name: np.load(folder / "arrays" / f"{name}.npy", mmap_mode="r") for name in about["arrays"]},
+            arrays={
+                name: np.load(folder / "arrays" / f"{name}.npy", mmap_mode="r") for name in about["arrays"]
+            },
             skipped=about["skipped"],
             notes=tuple(about["notes"]),
         )

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+LIKED_ABOVE = 3.0
+"""A rating above it is a like."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RawTables:
@@ -47,3 +50,12 @@ class Reader(ABC):
         Raises:
             UserError: a file is missing or a row cannot be used, and the policy is to stop.
         """
+
+
+def with_liked(rows: pl.DataFrame) -> pl.DataFrame:
+    """``rows`` as ``RawTables.interactions``; where ``liked`` is absent or null, a ``rating`` column tells it."""
+    told = [pl.col("liked")] if "liked" in rows.columns else []
+    rated = [pl.col("rating") > LIKED_ABOVE] if "rating" in rows.columns else []
+    liked = pl.coalesce(*told, *rated, pl.lit(None, dtype=pl.Boolean)).alias("liked")
+    order = ["position"] if "position" in rows.columns else []
+    return rows.select("user_id", "item_id", "timestamp", liked, *order)
