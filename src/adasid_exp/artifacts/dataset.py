@@ -61,7 +61,8 @@ class DatasetStatistics:
 class Dataset:
     """Interactions sorted by user, then time, with the catalogue they speak of.
 
-    Users are numbered by sorted id; items keep the order of the source's item table, so that arrays stay aligned.
+    Users are numbered by sorted id; items keep the order of the source's table, so that arrays stay
+    aligned.
 
     Attributes:
         user: user index, int32 ``[rows]``, ascending.
@@ -125,12 +126,13 @@ class Dataset:
     def from_raw(cls, raw: RawSource, *, minimum_interactions: int) -> Self:
         """Numbers users and items and sorts the rows.
 
-        A user's rows are ordered by timestamp, then by ``position`` where the source has one, then by file order.
+        A user's rows are ordered by timestamp, then by ``position`` where the source has one, then by file
+        order.
 
         Args:
             raw: checked tables; every interaction names an item of ``raw.items``.
-            minimum_interactions: drop users and items with fewer interactions until none is left; 0 keeps all, items without
-                interactions included.
+            minimum_interactions: drop users and items with fewer interactions until none is left; 0 keeps
+                all, items without interactions included.
 
         Raises:
             UserError: nothing is left.
@@ -159,7 +161,7 @@ class Dataset:
         )
 
     def save(self, folder: Path) -> None:
-        """Writes ``interactions.parquet``, ``users.parquet``, ``items.parquet``, ``arrays/*.npy``, ``dataset.json``."""
+        """Writes ``{interactions,users,items}.parquet``, ``arrays/*.npy`` and ``dataset.json``."""
         folder.mkdir(parents=True, exist_ok=True)
         columns = {name: getattr(self, name) for name in ("user", "item", "timestamp", "liked")}
         pl.DataFrame(columns).write_parquet(folder / "interactions.parquet")

@@ -1,4 +1,4 @@
-"""The public Amazon files of 2014 (McAuley et al. 2015; He & McAuley 2016): reviews, metadata, image features."""
+"""The public Amazon files of 2014 (McAuley et al. 2015): reviews, metadata, image features."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ class Amazon(Reader):
 def read_reviews(file: Path, *, bad: BadRows) -> pl.DataFrame:
     """Checked ``row, user_id, item_id, timestamp, rating`` in file order.
 
-    Polars reads the file at once; only where it, or a check, stumbles are the lines read one by one, to name the
-    row or to leave it out.
+    Polars reads the file at once; only where it, or a check, stumbles are the lines read one by one, to
+    name the row or to leave it out.
     """
     try:
         rows = _whole_file(file)
@@ -211,7 +211,7 @@ def review_of(line: str) -> tuple[str | None, str | None, int | None, float | No
 
 
 def read_meta(file: Path, *, wanted: AbstractSet[str] | None, bad: BadRows) -> pl.DataFrame:
-    """Items of the metadata as ``ITEM_SCHEMA`` in file order; every line is checked, ``wanted`` ones are kept.
+    """Items of the metadata as ``ITEM_SCHEMA`` in file order; all are checked, ``wanted`` ones are kept.
 
     Raises:
         UserError: the file holds no line, or a bad one and the policy is to stop.
@@ -246,7 +246,7 @@ def item_of(fields: dict[str, Any], *, wanted: AbstractSet[str] | None) -> tuple
 
 
 def _grammar() -> re.Pattern[str]:
-    """One ``'key': value`` of a dict's repr with the separator in front; what it is unsure of it does not match."""
+    """One ``'key': value`` of a dict's repr with the separator in front; what is unsure it does not match."""
     no = r"\\\r\x00"  # neither escapes nor what Python does not allow inside a string
     escape = r"""\\(?:[\\'"abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})"""
     string = rf"'[^'{no}]*(?:{escape}[^'{no}]*)*'" + rf'|"[^"{no}]*(?:{escape}[^"{no}]*)*"'
@@ -259,11 +259,11 @@ def _grammar() -> re.Pattern[str]:
 
 ENTRY = _grammar()
 BESIDE_KEY_AND_VALUE = len("{'': ") + len("}")
-"""Characters an entry has beside key and value; the separators ``", "`` between n entries make it 6 n in all."""
+"""Characters an entry has beside key and value; n - 1 separators ``", "`` make it 6 n in all."""
 
 
 def fields_of(line: str) -> dict[str, Any]:
-    """The fields of one metadata line: by pattern where the pattern explains every character, else as a literal.
+    """The fields of one metadata line: by pattern where that explains every character, else as a literal.
 
     Raises:
         ValueError: the line is no Python literal of a dict.
@@ -365,7 +365,7 @@ def parsed_lines(
 def blocks_of_lines(file: Path, *, bad: BadRows) -> Iterator[list[str] | list[str | bytes]]:
     """The lines of a gzip file, some megabytes at once; a line that is not UTF-8 stays bytes.
 
-    A stream that ends too early is reported, and what came before it is handed on without the broken last line.
+    A stream that ends too early is reported, and what came before is handed on without the broken last line.
     """
     rest, rows = b"", 0
     with gzip.open(file) as stream:
@@ -401,7 +401,7 @@ def _decoded_line(line: bytes) -> str | bytes:
 
 
 def read_images(file: Path, *, item_ids: Sequence[str], bad: BadRows) -> tuple[np.ndarray, np.ndarray]:
-    """Image features of the items, float32 ``[items, 4096]``, and whether an item has a record, bool ``[items]``.
+    """Image features of the items, float32 ``[items, 4096]``, and which items have a record, bool ``[items]``.
 
     The file (4 GB) is mapped block by block: of the records of other items only the id is touched.
 

@@ -13,8 +13,8 @@ class FileDigests:
     """SHA-256 of files; a file whose path, size and modification time are known is not read again.
 
     Args:
-        cache: JSON file that remembers digests between runs, made when first needed; None remembers nothing. A
-            cache that cannot be read or written costs time, never a run.
+        cache: JSON file that remembers digests between runs, made when first needed; None remembers nothing.
+            A cache that cannot be read or written costs time, never a run.
     """
 
     def __init__(self, *, cache: str | Path | None) -> None:

@@ -1,7 +1,7 @@
 """Fetches the public Amazon Beauty files: ``python -m adasid_exp.data.download --to data/beauty``.
 
-What has begun to come lies beside its final name as ``NAME.part`` and is resumed; a file gets its final name only
-when its size, its digest and its form have been checked. ``downloaded.json`` records what came.
+What has begun to come lies beside its final name as ``NAME.part`` and is resumed; a file gets its final
+name only when its size, its digest and its form have been checked. ``downloaded.json`` records what came.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RemoteFile:
     optional: bool
 
 
-class Unsuitable(Exception):
+class UnsuitableError(Exception):
     """What a mirror sent is not the file."""
 
 
@@ -87,12 +87,12 @@ def download(files: Sequence[RemoteFile], folder: Path) -> None:
 
 
 def fetch(file: RemoteFile, target: Path) -> str | None:
-    """Tries the mirrors in turn; None when the file is in place, else what went wrong, one clause a mirror."""
+    """Tries the mirrors in turn; None when the file is in place, else what went wrong with each."""
     problems = []
     for url in file.urls:
         try:
             _fetch_from(url, file, target)
-        except (OSError, http.client.HTTPException, Unsuitable) as error:
+        except (OSError, http.client.HTTPException, UnsuitableError) as error:
             problems.append(f"{url}: {_reason(error)}")
             continue
         return None
@@ -105,7 +105,7 @@ def _fetch_from(url: str, file: RemoteFile, target: Path) -> None:
     _complete(url, part)
     try:
         digest = verify(file, part)
-    except Unsuitable as error:
+    except UnsuitableError as error:
         part.unlink()
         if not resumed:
             raise
@@ -119,7 +119,7 @@ def _fetch_from(url: str, file: RemoteFile, target: Path) -> None:
 
 
 def _complete(url: str, part: Path) -> None:
-    """Goes on reading until the server says that all has come; a broken connection is taken up where it broke."""
+    """Goes on reading until all has come; a broken connection is taken up where it broke."""
     for attempt in range(ATTEMPTS):
         before = _size(part)
         try:
@@ -161,17 +161,17 @@ def verify(file: RemoteFile, path: Path) -> str:
     """SHA-256 of a fetched file whose size, digest and form are right.
 
     Raises:
-        Unsuitable: they are not.
+        UnsuitableError: they are not.
     """
     size, digest = path.stat().st_size, file_digest(path)
     if file.size is not None and size != file.size:
-        raise Unsuitable(f"{size:,} bytes came, the file has {file.size:,}")
+        raise UnsuitableError(f"{size:,} bytes came, the file has {file.size:,}")
     if file.sha256 is not None and digest != file.sha256:
-        raise Unsuitable(f"sha256 is {digest}, should be {file.sha256}")
+        raise UnsuitableError(f"sha256 is {digest}, should be {file.sha256}")
     if file.name.endswith(".gz"):
         _check_gzip(path)
     elif file.name.endswith(".b") and (size == 0 or size % IMAGE_RECORD.itemsize):
-        raise Unsuitable(f"{size:,} bytes are no whole number of records of {IMAGE_RECORD.itemsize}")
+        raise UnsuitableError(f"{size:,} bytes are no whole number of records of {IMAGE_RECORD.itemsize}")
     return digest
 
 
@@ -182,7 +182,7 @@ def _check_gzip(path: Path) -> None:
             while stream.read(BLOCK):
                 continue
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Unsuitable(f"no whole gzip file ({error})") from error
+        raise UnsuitableError(f"no whole gzip file ({error})") from error
 
 
 def _check_present(file: RemoteFile, target: Path) -> None:
@@ -196,7 +196,7 @@ def _check_present(file: RemoteFile, target: Path) -> None:
     )
     try:
         verify(wanted, target)
-    except Unsuitable as error:
+    except UnsuitableError as error:
         raise UserError(f"{target} is damaged: {error}; delete it and run make data-beauty again") from error
 
 

@@ -1,4 +1,4 @@
-"""What makes a row of raw data unusable, and what happens to it: the run stops, or the row is left out and counted.
+"""What makes a row of raw data unusable, and what happens then: the run stops, or the row is counted out.
 
 Every fault is named in one line: file, row (counted from 1), what is wrong, the way out.
 """
@@ -95,7 +95,7 @@ def _short(value: object) -> str:
 
 
 def check_interactions(rows: pl.DataFrame, *, file: Path, bad: BadRows) -> pl.DataFrame:
-    """Interactions with ids, a timestamp in seconds and a rating from 1 to 5, each (user, item, timestamp) once.
+    """Interactions with ids, a timestamp in seconds and a rating from 1 to 5, each such triple once.
 
     Args:
         rows: ``row, user_id, item_id, timestamp``, perhaps ``rating``.

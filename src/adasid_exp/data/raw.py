@@ -19,9 +19,9 @@ class RawTables:
     """A catalogue and what its users did, checked but not yet turned into dense indices.
 
     Attributes:
-        interactions: one row an interaction, in file order: ``user_id`` str, ``item_id`` str, ``timestamp`` int64
-            (unix seconds), ``liked`` bool (null: unknown) and, where the source has one, ``position`` int32, which
-            orders the interactions of one user at one timestamp.
+        interactions: one row an interaction, in file order: ``user_id`` str, ``item_id`` str, ``timestamp``
+            int64 (unix seconds), ``liked`` bool (null: unknown) and, where the source has one, ``position``
+            int32, which orders the interactions of one user at one timestamp.
         items: one row an item: ``item_id`` str and whatever the source knows of ``title`` str, ``brand`` str,
             ``price`` float64, ``categories`` list[str], ``description`` str; further columns as they came.
         arrays: embeddings by modality name, ``[items, dim]``, rows in the order of ``items``.
@@ -53,7 +53,7 @@ class Reader(ABC):
 
 
 def with_liked(rows: pl.DataFrame) -> pl.DataFrame:
-    """``rows`` as ``RawTables.interactions``; where ``liked`` is absent or null, a ``rating`` column tells it."""
+    """``rows`` as ``RawTables.interactions``; where ``liked`` is absent or null, a ``rating`` tells it."""
     told = [pl.col("liked")] if "liked" in rows.columns else []
     rated = [pl.col("rating") > LIKED_ABOVE] if "rating" in rows.columns else []
     liked = pl.coalesce(*told, *rated, pl.lit(None, dtype=pl.Boolean)).alias("liked")

@@ -33,7 +33,7 @@ Conversion = Callable[[pl.Expr, pl.DataType], pl.Expr | None]
 
 
 class Tables(Reader):
-    """A folder with ``interactions`` and ``items`` (.parquet, .csv or .tsv) and ``<modality>[_<encoder>].npy``.
+    """A folder with ``interactions`` and ``items`` (.parquet, .csv, .tsv) and ``<modality>[_<encoder>].npy``.
 
     Args:
         root: the folder.
