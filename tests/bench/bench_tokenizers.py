@@ -12,11 +12,11 @@ from adasid_exp.stages.tokenize import tokenizer_model
 
 BATCH, STEPS = 1024, 12
 RQ_VAE_FLOPS = 1.589e9
-"""Multiply-adds by hand at batch 1024: MLP 384-256-128-64 and back, forward and backward, six levels of 100."""
+"""By hand at batch 1024: MLP 384-256-128-64 and back, forward and backward, six levels of 100 codes."""
 
 
 def trainer_of(name, *overrides):
-    """A function that takes ``STEPS`` training steps of a shipped tokenizer after its warm-up, and one step."""
+    """Two functions: an epoch of ``STEPS`` steps of a shipped tokenizer after its warm-up, and one step."""
     torch.manual_seed(0)
     node = config(f"+tokenizer={name}", *overrides).tokenizer
     model = tokenizer_model(node, items())

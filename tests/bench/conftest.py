@@ -64,7 +64,7 @@ class Figure:
 
 
 class Comparison:
-    """Times ours with the library's harness and the reference before each round, so that both meet the same noise.
+    """Times ours with the library's harness, and the reference before each round: both meet the same noise.
 
     Args:
         benchmark: pytest-benchmark's fixture; its JSON keeps the reference beside our time.

@@ -60,7 +60,7 @@ def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
 
 
 class PmixerSasRec(nn.Module):
-    """SASRec as pmixer/SASRec.pytorch writes it: left padding, all steps, one negative, masks by multiplication."""
+    """SASRec as pmixer/SASRec.pytorch writes it: left padding, all steps, one negative."""
 
     def __init__(self, *, items: int, dim: int, steps: int, blocks: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class PmixerSasRec(nn.Module):
 def pmixer_batch(
     sequences: list[np.ndarray], items: int, steps: int, random: np.random.Generator
 ) -> list[np.ndarray]:
-    """What pmixer's sampler makes of some users: history, positive and negative, int64 ``[users, steps]``, from 1."""
+    """What pmixer's sampler makes of users: history, positive, negative, int64 ``[users, steps]``, from 1."""
     history, positive, negative = (np.zeros((len(sequences), steps), dtype=np.int64) for _ in range(3))
     for row, sequence in enumerate(sequences):
         seen, following, place = set(sequence.tolist()), sequence[-1], steps - 1
@@ -118,7 +118,7 @@ def pmixer_batch(
 
 
 def fuxictr_gauc(user: np.ndarray, score: np.ndarray, label: np.ndarray) -> float:
-    """FuxiCTR's gAUC: scikit-learn's AUC user by user, weighted by rows; users with one class are left out."""
+    """FuxiCTR's gAUC: scikit-learn's AUC user by user, weighted by rows, without one-class users."""
     order = np.argsort(user, kind="stable")
     borders = np.flatnonzero(np.diff(user[order])) + 1
     total = weight = 0.0
