@@ -50,7 +50,9 @@ def test_equal_to_brute_force_over_the_block():
 def test_sums_equal_the_sum_of_the_expectations():
     generator = torch.Generator().manual_seed(0)
     above = torch.randint(0, 200, (4000,), generator=generator)
-    tied = torch.where(torch.rand(4000, generator=generator) < 0.7, 1, torch.randint(1, 30, (4000,), generator=generator))
+    tied = torch.where(
+        torch.rand(4000, generator=generator) < 0.7, 1, torch.randint(1, 30, (4000,), generator=generator)
+    )
     cutoffs = torch.tensor([100, 5, 50, 10])  # in no particular order
     sums = ranking_sums(above, tied, cutoffs)
     torch.testing.assert_close(sums.recall, expected_recall(above, tied, cutoffs).sum(0), rtol=1e-12, atol=0)

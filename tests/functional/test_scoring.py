@@ -37,7 +37,9 @@ def brute_scores(log_probs, codes):
 
 
 def brute_top_k(scores, k):
-    order = [sorted(range(scores.shape[1]), key=lambda item: (-row[item], item))[:k] for row in scores.tolist()]
+    order = [
+        sorted(range(scores.shape[1]), key=lambda item: (-row[item], item))[:k] for row in scores.tolist()
+    ]
     return torch.tensor(order)
 
 

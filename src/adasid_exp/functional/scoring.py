@@ -126,7 +126,9 @@ def top_k_of_scores(scores: Tensor, k: int) -> TopK:
 def rank_in_scores(scores: Tensor, target: Tensor) -> TargetRank:
     """Where ``target`` ``[users]`` stands in ``[users, items]`` scores; SID figures equal the item ones."""
     own = scores.gather(1, target[:, None])
-    above, tied = (scores > own).sum(1), (scores == own).sum(1)
+    hits = torch.empty_like(scores)  # 0/1 in floating point: exact below 2^24 items, and faster than booleans
+    above = torch.gt(scores, own, out=hits).sum(1, dtype=torch.float32).long()
+    tied = torch.eq(scores, own, out=hits).sum(1, dtype=torch.float32).long()
     return TargetRank(above=above, tied=tied, sid_above=above, sid_tied=tied)
 
 
@@ -152,9 +154,8 @@ def target_rank(
         users_at_once: users of one table.
         items_at_once: distinct SIDs of one block.
     """
-    held = distinct.of_item[target].split(users_at_once)
-    tables = _tables(log_probs, users_at_once)
-    counts = [_count(table, distinct, own, weights, items_at_once) for table, own in zip(tables, held, strict=True)]
+    pairs = zip(_tables(log_probs, users_at_once), distinct.of_item[target].split(users_at_once), strict=True)
+    counts = [_count(table, distinct, own, weights, items_at_once) for table, own in pairs]
     above, tied, sid_above, sid_tied = torch.cat(counts, dim=1).unbind()
     return TargetRank(above=above, tied=tied, sid_above=sid_above, sid_tied=sid_tied)
 

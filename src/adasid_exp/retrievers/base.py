@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -46,22 +45,3 @@ class ScoredRetriever(Retriever):
     @torch.no_grad()
     def recommend(self, batch: SequenceBatch, k: int) -> TopK:
         return top_k_of_scores(self.scores(batch), k)
-
-
-def trimmed(batch: SequenceBatch) -> SequenceBatch:
-    """The batch without the steps that no row uses."""
-    steps = int(batch.length.max())
-    if steps == batch.history.shape[1]:
-        return batch
-    target = batch.target[:, :steps] if batch.target.dim() == 2 else batch.target
-    return replace(batch, history=batch.history[:, :steps], target=target)
-
-
-def valid_steps(batch: SequenceBatch) -> Tensor:
-    """Which steps of the history are not padding, bool ``[users, steps]``."""
-    return torch.arange(batch.history.shape[1], device=batch.length.device) < batch.length[:, None]
-
-
-def last_states(states: Tensor, length: Tensor) -> Tensor:
-    """The state of each row's last valid step: ``[users, steps, dim]`` to ``[users, dim]``."""
-    return states[torch.arange(len(states), device=states.device), length - 1]

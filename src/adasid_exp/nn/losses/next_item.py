@@ -1,0 +1,105 @@
+"""What a sequence model is told about the items that did not come next (spec section 10).
+
+Each loss takes the states of a batch, the item table they are compared with and the batch itself, and gathers the
+valid steps before it computes anything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adasid_exp.functional.cross_entropy import full_cross_entropy
+from adasid_exp.functional.negatives import draw_excluding, inverse_cdf
+from adasid_exp.functional.steps import last_steps, valid_steps
+from adasid_exp.types import SequenceBatch
+
+
+class NextItemLoss(nn.Module, ABC):
+    """A loss of states against the items that follow them."""
+
+    def observe(self, counts: Tensor) -> None:
+        """Learns how often the training part holds each item, int64 ``[items]``; most losses do not ask."""
+
+    @abstractmethod
+    def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
+        """Mean loss over valid steps, a scalar.
+
+        Args:
+            states: ``[users, steps, dim]``.
+            table: ``[items, dim]``.
+            batch: with the next item of each step.
+        """
+
+
+class BinaryCrossEntropy(NextItemLoss):
+    """One negative a step, drawn with chance ~ count^exponent and never from the row's own items.
+
+    Exponent 0 is SASRec's uniform negative; 0.75 keeps rare items short (spec section 10).
+
+    Args:
+        exponent: of the count.
+    """
+
+    ends: Tensor
+
+    def __init__(self, *, exponent: float) -> None:
+        super().__init__()
+        self.exponent = exponent
+        self.register_buffer("ends", torch.zeros(0, dtype=torch.int64), persistent=False)
+
+    def observe(self, counts: Tensor) -> None:
+        self.ends = inverse_cdf(counts.double().pow(self.exponent))
+
+    def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
+        valid = valid_steps(batch)
+        states, positive, negative = states[valid], batch.target[valid], self.negatives(batch, valid)[valid]
+        pairs = F.embedding(torch.stack([positive, negative]), table)  # [2, positions, dim]
+        right, wrong = torch.linalg.vecdot(pairs, states).unbind()
+        return (F.softplus(-right) + F.softplus(wrong)).mean()
+
+    def negatives(self, batch: SequenceBatch, valid: Tensor) -> Tensor:
+        """An item for each step that is neither in the row's history nor what follows it, ``[users, steps]``."""
+        own = torch.cat([batch.history, last_steps(batch.target, batch.length)[:, None]], dim=1)
+        draws = torch.rand(valid.shape, dtype=torch.float64, device=valid.device)
+        return draw_excluding(self.ends, own, F.pad(valid, (0, 1), value=True), draws)
+
+
+class InBatchSoftmax(NextItemLoss):
+    """Softmax over the next item and a shared sample of the batch's other next items, uncorrected for popularity.
+
+    Args:
+        negatives: items sampled per batch.
+    """
+
+    def __init__(self, *, negatives: int) -> None:
+        super().__init__()
+        self.negatives = negatives
+
+    def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
+        valid = valid_steps(batch)
+        states, positive = states[valid], batch.target[valid]
+        drawn = positive[torch.randint(len(positive), (self.negatives,), device=positive.device)]
+        right = torch.linalg.vecdot(F.embedding(positive, table), states)
+        wrong = states @ F.embedding(drawn, table).t()
+        wrong = wrong.masked_fill(drawn == positive[:, None], -torch.inf)
+        return (torch.logaddexp(right, wrong.logsumexp(1)) - right).mean()
+
+
+class FullSoftmax(NextItemLoss):
+    """Softmax cross-entropy over the whole catalogue.
+
+    Args:
+        chunk: positions whose logits exist at once.
+    """
+
+    def __init__(self, *, chunk: int) -> None:
+        super().__init__()
+        self.chunk = chunk
+
+    def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
+        valid = valid_steps(batch)
+        return full_cross_entropy(states[valid], table, batch.target[valid], self.chunk)
