@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adasid_exp.nn.losses.alignment import Alignment, NoAlignment
 from adasid_exp.nn.losses.auxiliary import AuxiliaryDecoders, Orthogonality
@@ -16,7 +16,7 @@ from adasid_exp.nn.quantizers.codebook import Codebook
 from adasid_exp.nn.richness import Richness
 from adasid_exp.nn.routers.base import Router
 from adasid_exp.nn.straight_through import Fused, PerExpert, weighted_sum
-from adasid_exp.tokenizers.ada_sid_parts import BEHAVIOR, SHARED, Mixture, View, Width, plan_slots
+from adasid_exp.tokenizers.ada_sid_parts import BEHAVIOR, Mixture, View, Width, plan_slots
 from adasid_exp.tokenizers.base import Encoded, SidLayout, Tokenizer, sample_items, settling
 from adasid_exp.types import PAD, ItemBatch
 
@@ -215,6 +215,8 @@ def chunks(items: ItemBatch) -> list[ItemBatch]:
     index, count = items.index.split(CHUNK), items.count.split(CHUNK)
     features = {name: values.split(CHUNK) for name, values in items.features.items()}
     return [
-        ItemBatch(index=index[i], count=count[i], features={name: parts[i] for name, parts in features.items()})
+        ItemBatch(
+            index=index[i], count=count[i], features={name: parts[i] for name, parts in features.items()}
+        )
         for i in range(len(index))
     ]

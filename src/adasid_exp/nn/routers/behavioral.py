@@ -55,7 +55,15 @@ class BehavioralRouter(Router):
     no_weight_decay = True
 
     def __init__(
-        self, *, dim: int, slots: int, hidden: int, bias: float, scaler: nn.Module, bound: nn.Module, threshold: float
+        self,
+        *,
+        dim: int,
+        slots: int,
+        hidden: int,
+        bias: float,
+        scaler: nn.Module,
+        bound: nn.Module,
+        threshold: float,
     ) -> None:
         super().__init__()
         self.gates = MLP(widths=(dim, hidden, slots))
