@@ -141,9 +141,9 @@ class Dataset:
         user, item = rows["user"].to_numpy(), rows["item"].to_numpy()
         keep = _core(user, item, minimum_interactions)
         if not keep.any():
-            way = f"lower data.minimum_interactions={minimum_interactions} (0 keeps every row)"
             raise UserError(
-                f"no interaction is left; {way}" if len(user) else "the data hold no interactions"
+                f"no interaction is left with data.minimum_interactions={minimum_interactions}; "
+                "lower it (0 keeps every row)"
             )
         user_ids, user = _renumber(raw.interactions["user_id"].unique().sort(), user[keep])
         items, item, kept = _catalogue(raw.items, item[keep], drop=minimum_interactions > 0)
@@ -199,6 +199,8 @@ class Dataset:
 
 def _numbered(raw: RawSource) -> pl.DataFrame:
     """Rows ``user, item, timestamp, liked`` with indices, sorted by user and time."""
+    if not raw.interactions.height:
+        raise UserError("the data hold no interaction that can be used; see data.root and data.on_bad_row")
     users = raw.interactions.select(pl.col("user_id").unique().sort()).with_row_index("user")
     items = raw.items.select("item_id").with_row_index("item")
     order = ["user", "timestamp", *(["position"] if "position" in raw.interactions.columns else [])]

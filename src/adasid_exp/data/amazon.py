@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import gzip
 import html
 import json
 import re
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -57,8 +56,10 @@ ITEM_SCHEMA = pa.schema(
 META_FIELDS = ("asin", "title", "brand", "price", "categories", "description")
 IMAGE_DIM = 4096
 IMAGE_RECORD = np.dtype([("asin", "S10"), ("vector", "<f4", (IMAGE_DIM,))])
-CHUNK = 8 << 20
-"""Bytes of text, or records times their size, held at once while a file streams by."""
+CHUNK = 1 << 17
+"""Compressed bytes inflated at once."""
+IMAGE_BLOCK = 64 << 20
+"""Bytes of image records mapped at once."""
 
 MALFORMED = Fault(
     reason="malformed line",
@@ -359,30 +360,46 @@ def parsed_lines(
             try:
                 yield row, *parse(line if isinstance(line, str) else line.decode("utf-8"))
             except ValueError as error:
-                bad.report(file=file, row=row, fault=MALFORMED, problem=error)
+                bad.report(file=file, row=row, fault=MALFORMED, values={"problem": error})
 
 
 def blocks_of_lines(file: Path, *, bad: BadRows) -> Iterator[list[str] | list[str | bytes]]:
-    """The lines of a gzip file, some megabytes at once; a line that is not UTF-8 stays bytes.
+    """The lines of a gzip file, some thousands at once; a line that is not UTF-8 stays bytes.
 
     A stream that ends too early is reported, and what came before is handed on without the broken last line.
     """
     rest, rows = b"", 0
-    with gzip.open(file) as stream:
-        while True:
-            try:
-                block = stream.read(CHUNK)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                bad.report(file=file, row=rows + 1, fault=TRUNCATED_GZIP, problem=error)
-                return
-            if not block:
-                break
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            if newline:
-                yield (lines := _decoded(whole))
-                rows += len(lines)
+    with file.open("rb") as stream:
+        try:
+            for block in _inflated(stream):
+                whole, newline, rest = (rest + block).rpartition(b"\n")
+                if newline:
+                    lines = _decoded(whole)
+                    yield lines
+                    rows += len(lines)
+        except (EOFError, zlib.error) as error:
+            bad.report(file=file, row=rows + 1, fault=TRUNCATED_GZIP, values={"problem": error})
+            return
     if rest:
         yield _decoded(rest)
+
+
+def _inflated(stream: BinaryIO) -> Iterator[bytes]:
+    """What a gzip stream holds, up to its last readable byte (``gzip.open`` drops the block that breaks).
+
+    Raises:
+        EOFError: it ends too early.
+        zlib.error: it is damaged or no gzip.
+    """
+    data = stream.read(CHUNK)
+    member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if data else None
+    while data and member is not None:
+        yield member.decompress(data)
+        data = member.unused_data or stream.read(CHUNK)
+        if data and member.eof:
+            member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    if member is not None and not member.eof:
+        raise EOFError("end of file before the end of the stream")
 
 
 def _decoded(block: bytes) -> list[str] | list[str | bytes]:
@@ -401,7 +418,7 @@ def _decoded_line(line: bytes) -> str | bytes:
 
 
 def read_images(file: Path, *, item_ids: Sequence[str], bad: BadRows) -> tuple[np.ndarray, np.ndarray]:
-    """Image features of the items, float32 ``[items, 4096]``, and which items have a record, bool ``[items]``.
+    """Image features of the items, float32 ``[items, 4096]``, and which items have a record, bool.
 
     The file (4 GB) is mapped block by block: of the records of other items only the id is touched.
 
@@ -412,12 +429,12 @@ def read_images(file: Path, *, item_ids: Sequence[str], bad: BadRows) -> tuple[n
     """
     records, extra = divmod(file.stat().st_size, IMAGE_RECORD.itemsize)
     if extra:
-        bad.report(file=file, row=records + 1, fault=TRUNCATED_IMAGES, size=extra)
+        bad.report(file=file, row=records + 1, fault=TRUNCATED_IMAGES, values={"size": extra})
     if not records:
         raise UserError(f"{file} is empty; download the file again or remove it")
     ids = np.array([item.encode() for item in item_ids], dtype=np.bytes_)
     table = _ImageTable(items=len(ids), file=file, bad=bad)
-    block = max(1, 8 * CHUNK // IMAGE_RECORD.itemsize)
+    block = max(1, IMAGE_BLOCK // IMAGE_RECORD.itemsize)
     for first in range(0, records, block):
         mapped = _records(file, first, min(block, records - first))
         names = np.ascontiguousarray(mapped["asin"])
@@ -443,7 +460,7 @@ class _ImageTable:
     def take(self, place: np.ndarray, vectors: np.ndarray, *, rows: np.ndarray) -> None:
         """Records of the items ``place``, which lie at ``rows`` (from 1) of the file."""
         good = finite_rows(vectors)
-        self._report(NOT_FINITE, rows[~good], value="NaN or Inf")
+        self._report(NOT_FINITE, rows[~good])
         place, vectors, rows = place[good], vectors[good], rows[good]
         new = np.zeros(len(place), dtype=bool)
         new[np.unique(place, return_index=True)[1]] = True
@@ -457,6 +474,12 @@ class _ImageTable:
         """The vectors, those of items without a record being the mean of the others."""
         return self.vectors if self.known.all() else fill_with_mean(self.vectors, self.known)
 
-    def _report(self, fault: Fault, rows: np.ndarray, **values: object) -> None:
+    def _report(self, fault: Fault, rows: np.ndarray) -> None:
         if len(rows):
-            self.bad.report(file=self.file, row=int(rows[0]), fault=fault, more=len(rows) - 1, **values)
+            self.bad.report(
+                file=self.file,
+                row=int(rows[0]),
+                fault=fault,
+                values={"value": "NaN or Inf"},
+                more=len(rows) - 1,
+            )

@@ -54,8 +54,8 @@ class Beauty(Reader):
         """Reads, checks and counts.
 
         Raises:
-            UserError: files are missing, a row is bad and the policy is to stop, or a count differs although no
-                row was skipped.
+            UserError: files are missing, a row is bad and the policy is to stop, or a count differs
+                although no row was skipped.
         """
         raw = self.reader.read()
         wrong = self._differences(raw)
@@ -82,7 +82,7 @@ class Beauty(Reader):
         return self.public if public else self.tables
 
     def _differences(self, raw: RawTables) -> list[str]:
-        """One clause for each count that is not as published: which file, how many, how many there should be."""
+        """For each count that is not as published: which file, how many, how many there should be."""
         found = {
             "users": raw.interactions["user_id"].n_unique(),
             "items": raw.items.height,
@@ -105,5 +105,5 @@ def missing(root: Path) -> str:
     """The one line for a folder without the data."""
     return (
         f"no Amazon Beauty data in {root}: run `make data-beauty`, or put {REVIEWS}, {META} and "
-        f"(optional, for images) {IMAGES} there, or interactions.parquet and items.parquet as docs/data.md describes"
+        f"(optional, for images) {IMAGES} there, or interactions.parquet and items.parquet (see docs/data.md)"
     )

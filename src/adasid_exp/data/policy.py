@@ -59,7 +59,9 @@ class BadRows:
         if self.on_bad_row not in POLICIES:
             raise UserError(f"data.on_bad_row is {self.on_bad_row!r}; choose error or skip")
 
-    def report(self, *, file: Path, row: int | None, fault: Fault, more: int = 0, **values: object) -> None:
+    def report(
+        self, *, file: Path, row: int | None, fault: Fault, values: Mapping[str, object], more: int = 0
+    ) -> None:
         """Raises for a fault, or counts it (``1 + more`` times).
 
         Raises:
@@ -70,7 +72,7 @@ class BadRows:
             return
         place = str(file) if row is None else f"{file}, row {row}"
         others = f" (and {more:,} more such rows)" if more else ""
-        problem = fault.problem.format(**{name: _short(value) for name, value in values.items()})
+        problem = fault.problem.format_map({name: _short(value) for name, value in values.items()})
         raise UserError(one_line(f"{place}: {problem}{others}; {fault.remedy}, {SKIP_HINT}"))
 
     def drop(self, frame: pl.DataFrame, bad: pl.Expr, *, file: Path, fault: Fault) -> pl.DataFrame:
@@ -80,7 +82,7 @@ class BadRows:
         if not count:
             return frame
         first = frame.row(int(flags.arg_max() or 0), named=True)
-        self.report(file=file, row=first[ROW], fault=fault, more=count - 1, **first)
+        self.report(file=file, row=first[ROW], fault=fault, values=first, more=count - 1)
         return frame.filter(~flags)
 
 
@@ -150,17 +152,21 @@ def check_array(array: np.ndarray, *, rows: int, file: Path, bad: BadRows) -> np
     A skipped row takes the mean of the good ones, so that it stays in line with its item.
     """
     if array.dtype not in (np.float16, np.float32, np.float64) or array.ndim != 2:
-        bad.report(file=file, row=None, fault=ARRAY_TYPE, dtype=array.dtype, shape=array.shape)
+        bad.report(file=file, row=None, fault=ARRAY_TYPE, values={"dtype": array.dtype, "shape": array.shape})
         return None
     if len(array) != rows:
-        bad.report(file=file, row=None, fault=ARRAY_ROWS, found=len(array), rows=rows)
+        bad.report(file=file, row=None, fault=ARRAY_ROWS, values={"found": len(array), "rows": rows})
         return None
     good = finite_rows(array)
     if good.all():
         return array
     first = int(np.argmin(good))
     bad.report(
-        file=file, row=first + 1, fault=NOT_FINITE, more=int((~good).sum()) - 1, value=_oddity(array[first])
+        file=file,
+        row=first + 1,
+        fault=NOT_FINITE,
+        more=int((~good).sum()) - 1,
+        values={"value": _oddity(array[first])},
     )
     return fill_with_mean(array, good)
 

@@ -195,7 +195,7 @@ def typed(
                 problem="column {name}: type {dtype} cannot be read",
                 remedy=f"store it as {expected}",
             )
-            bad.report(file=file, row=None, fault=fault, name=name, dtype=dtype)
+            bad.report(file=file, row=None, fault=fault, values={"name": name, "dtype": dtype})
             frame = frame.drop(name)
     return frame
 
