@@ -26,6 +26,11 @@ RUN_SCHEMA = {
 """Columns of ``runs.csv``: one figure of one run a row; seconds and memory are those of the run with all it rests on."""
 
 
+def number(value: float) -> str:
+    """Four decimals for rates and losses, none for counts."""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.0f}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """One cell: our mean and standard deviation over ``seeds`` runs, and the paper's figure.
@@ -41,12 +46,12 @@ class Figure:
 
     def text(self, *, plus_minus: str = " ± ", bold: tuple[str, str] = ("", "")) -> str:
         """``0.1432 ± 0.0011 [0.1855]``: the paper's figure in brackets."""
-        ours = MISSING if self.mean is None else f"{self.mean:.4f}"
+        ours = MISSING if self.mean is None else number(self.mean)
         if self.std is not None:
-            ours += f"{plus_minus}{self.std:.4f}"
+            ours += f"{plus_minus}{number(self.std)}"
         if self.best:
             ours = bold[0] + ours + bold[1]
-        return ours if self.paper is None else f"{ours} [{self.paper:.4f}]"
+        return ours if self.paper is None else f"{ours} [{number(self.paper)}]"
 
 
 @dataclass(frozen=True, kw_only=True)

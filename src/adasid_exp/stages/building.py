@@ -29,7 +29,15 @@ def build(node: DictConfig, **facts: Callable[[], Any]) -> Any:
     missing = [name for name in wanted if name not in facts]
     if missing:
         raise UserError(f"{node.name}: inputs names {missing[0]!r}, this stage offers {', '.join(sorted(facts))}")
-    return instantiate(without(node, *NOT_ARGUMENTS), **{name: facts[name]() for name in wanted})
+    return construct(without(node, *NOT_ARGUMENTS), **{name: facts[name]() for name in wanted})
+
+
+def construct(node: Mapping[str, Any], **facts: Any) -> Any:
+    """Instantiates ``node`` with run-time objects beside its own arguments.
+
+    The objects are handed over by a call, since Hydra would turn a dataclass among its own arguments into a dict.
+    """
+    return instantiate({**node, "_partial_": True})(**facts)
 
 
 def identity(node: DictConfig) -> dict[str, Any]:

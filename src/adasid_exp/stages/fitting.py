@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 
 from adasid_exp.stages.base import Stage, plain
+from adasid_exp.stages.building import construct
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def train(stage: Stage, node: DictConfig, model: Any, data: Any, work: Path) -> 
         work: the stage's work folder.
     """
     fit = plain(node.fit)
-    module = instantiate(fit["module"], model=model, total_steps=len(data.train_dataloader()) * fit["epochs"])
+    steps = len(data.train_dataloader()) * fit["epochs"]
+    module = construct(fit["module"], model=model, total_steps=steps)
     run = Run(
         stage=stage.name,
         label=stage.label,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import warnings
 
+import lightning.pytorch  # noqa: F401 - it sets its loggers' levels when imported, so before ours
+
 
 def quiet() -> None:
     """Lightning's banners off; its advice on loader workers off: tables live in memory on purpose."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="The number of training batches.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -18,7 +18,7 @@ from adasid_exp.data.splits import training_counts
 from adasid_exp.stages import behave, embed
 from adasid_exp.stages.base import Stage, plain, without
 from adasid_exp.stages.behave import Behave
-from adasid_exp.stages.building import NOT_ARGUMENTS, identity
+from adasid_exp.stages.building import NOT_ARGUMENTS, construct, identity
 from adasid_exp.stages.embed import content_stages
 from adasid_exp.stages.fitting import save_weights, seed_everything, train
 from adasid_exp.stages.prepare import Prepare
@@ -80,7 +80,7 @@ def item_embeddings(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> I
 def tokenizer_model(node: DictConfig, items: ItemEmbeddings) -> Any:
     """The untrained tokenizer of a config node."""
     dims = {name: int(vectors.shape[1]) for name, vectors in items.features.items()}
-    return instantiate(without(node, *NOT_ARGUMENTS), dims=dims)
+    return construct(without(node, *NOT_ARGUMENTS), dims=dims)
 
 
 def trained_tokenizer(node: DictConfig, items: ItemEmbeddings, artifact: Path) -> Any:
