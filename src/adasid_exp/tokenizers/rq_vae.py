@@ -17,7 +17,7 @@ from adasid_exp.types import ItemBatch
 START_ROWS = 100
 """Items per code that k-means starts from."""
 
-REVIVAL_ROWS = 20
+REVIVAL_ROWS = 5
 """Items per code among which dead codes look for a place: encoding all would slow each epoch by a sixth."""
 
 
@@ -66,9 +66,9 @@ class RqVae(Tokenizer):
         targets = self.targets(items)
         latents = self.latents(targets)
         if not self.started:
-            return {"recon": self.error(latents, targets)}
+            return {"reconstruction": self.error(latents, targets)}
         quantized = self.quantizer(latents)
-        return {"recon": self.error(quantized.straight, targets), "vq": quantized.loss}
+        return {"reconstruction": self.error(quantized.straight, targets), "quantization": quantized.loss}
 
     @torch.no_grad()
     def encode(self, items: ItemBatch) -> Encoded:

@@ -148,7 +148,7 @@ class Codebook(nn.Module, ABC):
         rows = torch.multinomial(weights.T, self.size, replacement=True, generator=generator)
         words = latents[rows.to(latents.device), torch.arange(self.experts, device=latents.device)[:, None]]
         noise = torch.randn(words.shape, generator=generator).to(words)
-        spread = latents.std(dim=0, correction=0).unsqueeze(1)
+        spread = words.std(dim=1, keepdim=True, correction=0)
         self.place(from_first_rank(words + REVIVAL_NOISE * spread * noise), dead)
         self.usage.masked_fill_(dead, 1.0 / self.size)
 
