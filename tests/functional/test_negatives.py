@@ -12,7 +12,8 @@ def uniform(rows, draws, seed=0):
 
 
 def test_shares_follow_the_weights_without_the_own_items():
-    """Reference: scipy's chi-square against the renormalised weights; own items repeat and one entry is invalid."""
+    """Reference: scipy's chi-square against the renormalised weights; own items repeat and one entry is
+    invalid."""
     weights = torch.tensor([5.0, 0.0, 1.0, 3.0, 8.0, 2.0, 4.0])
     own = torch.tensor([[4, 0, 4, 6]])
     valid = torch.tensor([[True, True, True, False]])

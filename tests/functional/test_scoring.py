@@ -19,7 +19,8 @@ from adasid_exp.types import PAD
 
 
 def problem(seed, users, items, slots, size, coarse):
-    """Log-probabilities with a PAD class and a code table with PAD; ``coarse`` values make unrelated SIDs tie."""
+    """Log-probabilities with a PAD class and a code table with PAD; ``coarse`` values make unrelated SIDs
+    tie."""
     generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(PAD, size, (items, slots), generator=generator)
     logits = torch.randn(users, slots, size + 1, generator=generator)

@@ -79,7 +79,8 @@ def test_frozen_ranks_as_its_retriever():
 @pytest.mark.beauty
 @pytest.mark.skipif("ADASID_BEAUTY" not in os.environ, reason="ADASID_BEAUTY names no folder")
 def test_published_figure_on_beauty():
-    """Last 20 items, decay .8, co-occurrence over all but the last two: R@10 .0552, R@50 .1230 (within .003)."""
+    """Last 20 items, decay .8, co-occurrence over all but the last two: R@10 .0552, R@50 .1230 (within
+    .003)."""
     table = pl.read_parquet(Path(os.environ["ADASID_BEAUTY"]) / "interactions.parquet")
     ids = {name: index for index, name in enumerate(table["item_id"].unique(maintain_order=True))}
     grouped = table.sort("user_id", "position").group_by("user_id", maintain_order=True).agg("item_id")

@@ -97,7 +97,7 @@ def trainer_of(tmp_path, epochs):
 
 
 def test_metrics_and_outcomes_by_hand(tmp_path):
-    """Popularity that falls with the index: item i has rank i + 1, so user u's test item (u + 7) % 30 decides."""
+    """Popularity falls with the index: item i has rank i + 1, and user u's test item is (u + 7) % 30."""
     module = module_of(Popularity(counts=torch.arange(ITEMS, 0, -1)))
     trainer = trainer_of(tmp_path, 1)
     values = trainer.test(module, datamodule=Sequences(), verbose=False)[0]

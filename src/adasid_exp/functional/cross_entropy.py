@@ -20,7 +20,7 @@ def full_cross_entropy(states: Tensor, table: Tensor, target: Tensor, chunk: int
         target: the right item of each position, int64 ``[positions]``.
         chunk: positions at once.
     """
-    return _FullCrossEntropy.apply(states, table, target, chunk)  # type: ignore[no-any-return]
+    return _FullCrossEntropy.apply(states, table, target, chunk)
 
 
 class _FullCrossEntropy(torch.autograd.Function):

@@ -1,7 +1,8 @@
 """Recall and NDCG of one held-out item, from the place it takes among the whole catalogue.
 
-An item that shares its score with others has no single rank: it takes each rank of the tied block equally often.
-Both metrics are therefore expectations over a random order of the block (never an order by item id, which leaks).
+An item that shares its score with others has no single rank: it takes each rank of the tied block equally
+often. Both metrics are therefore expectations over a random order of the block (never an order by item id,
+which leaks).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def expected_recall(above: Tensor, tied: Tensor, cutoffs: Tensor) -> Tensor:
 
 
 def expected_ndcg(above: Tensor, tied: Tensor, cutoffs: Tensor) -> Tensor:
-    """Mean of ``1 / log2(1 + rank)`` over the tied block, cut at each cutoff, float64 ``[users, cutoffs]``."""
+    """Mean of ``1 / log2(1 + rank)`` over the tied block, cut at each cutoff, float64 ``[users,
+    cutoffs]``."""
     prefix = discount_prefix(cutoffs)
     first = torch.minimum(above[:, None], cutoffs)
     last = torch.minimum((above + tied)[:, None], cutoffs)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 class Dropout(nn.Module):
     """Dropout that draws one random byte an element on the CPU, and torch's own elsewhere.
 
-    On the CPU torch's Bernoulli draws are a quarter of an eager transformer step at these sizes. The chance is
-    rounded to a multiple of 1/256 there; the survivors are scaled by the chance actually used, so the mean is exact.
+    On the CPU torch's Bernoulli draws are a quarter of an eager transformer step at these sizes. The chance
+    is rounded to a multiple of 1/256 there; the survivors are scaled by the chance actually used, so the
+    mean is exact.
 
     Args:
         chance: share of elements set to zero, in [0, 1).
@@ -25,7 +26,8 @@ class Dropout(nn.Module):
         self.threshold = min(round(chance * 256), 255)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The inputs, any shape, with a random part at zero and the rest scaled up; unchanged in evaluation."""
+        """The inputs, any shape, with a random part at zero and the rest scaled up; unchanged in
+        evaluation."""
         if not self.training or self.threshold == 0:
             return inputs
         if inputs.device.type != "cpu":

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 class SlotTokens(nn.Module):
     """Item tokens: a linear map of an item's concatenated slot embeddings, ``W concat_l Emb_l(c_l)``.
 
-    The map splits into one block per slot, so each codebook is projected once per step and an item's token is a
-    sum of table rows: ``slots * classes`` rows are mapped instead of every position. PAD is the zero vector.
+    The map splits into one block per slot, so each codebook is projected once per step and an item's token
+    is a sum of table rows: ``slots * classes`` rows are mapped instead of every position. PAD is the zero
+    vector.
 
     Args:
         slots: slots of a SID.
@@ -45,7 +46,8 @@ class SlotTable(nn.Module):
 
 
 class SlotHeads(nn.Module):
-    """Logits of each slot's classes: cosine of a slot's two-layer net and its output codebook over a temperature.
+    """Logits of each slot's classes: cosine of a slot's two-layer net and its output codebook over a
+    temperature.
 
     Args:
         slots: slots of a SID.
@@ -65,8 +67,12 @@ class SlotHeads(nn.Module):
         self.second = nn.Parameter(torch.empty(slots, hidden, dim).normal_(std=hidden**-0.5))
         self.output = SlotTable(slots=slots, rows=classes, dim=dim, init_std=init_std)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Logits ``[slots, positions, classes]`` of states ``[positions, dim]``."""
+    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
+        """Logits ``[slots, positions, classes]`` of states ``[positions, dim]``.
+
+        ``bias`` ``[slots, 1, classes]`` is added to them: -inf for classes that a slot does not have.
+        """
         hidden = F.relu(self.first(states)).view(len(states), self.slots, -1).transpose(0, 1)
         words = F.normalize(torch.bmm(hidden, self.second), dim=-1)
-        return torch.bmm(words, F.normalize(self.output.table, dim=-1).mT) / self.temperature
+        classes = F.normalize(self.output.table, dim=-1) / self.temperature
+        return torch.baddbmm(bias, words, classes.mT)

@@ -1,4 +1,4 @@
-"""How much each slot of an item's SID counts for a model that learns to predict it (spec sections 1.9 and 11)."""
+"""How much each slot of a SID counts for a model that learns to predict it (spec sections 1.9 and 11)."""
 
 from __future__ import annotations
 
@@ -59,14 +59,16 @@ class PadPolicy(ABC):
 
     @abstractmethod
     def score_weights(self, codes: Tensor) -> Tensor | None:
-        """Factors of the slots' log-probabilities in an item's score, ``[items, slots]``; None for all ones."""
+        """Factors of the slots' log-probabilities in an item's score, ``[items, slots]``; None for all
+        ones."""
 
 
 class PredictPad(PadPolicy):
     """PAD is a class, so that items of different length have comparable scores.
 
     Args:
-        share: loss weight of a PAD target, in multiples of the mean positive weight; 0 would leave it unlearned.
+        share: loss weight of a PAD target, in multiples of the mean positive weight; 0 would leave it
+        unlearned.
     """
 
     def __init__(self, *, share: float) -> None:

@@ -19,7 +19,8 @@ class ItemKnn(ScoredRetriever):
 
     Args:
         items: size of the catalogue.
-        histories: every user's training sequence: item indices of all users, int64 ``[total]``, and where each
+        histories: every user's training sequence: item indices of all users, int64 ``[total]``, and where
+        each
             user's begin, int64 ``[users + 1]``.
         steps: most recent items of a history that count.
         decay: weight of an item relative to the one after it.

@@ -1,4 +1,4 @@
-"""Compact REG4Rec with the parallel head: all slots of the next item's SID predicted at once (spec section 11, a)."""
+"""Compact REG4Rec with the parallel head: all slots of the next SID at once (spec section 11, a)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ParallelReg4Rec(TrainableRetriever):
     rows: Tensor
     classes_of: Tensor
     loss_weights: Tensor
-    impossible: Tensor
+    bias: Tensor
     distinct: Tensor
     sharers: Tensor
     of_item: Tensor
@@ -111,14 +111,13 @@ class ParallelReg4Rec(TrainableRetriever):
         """
         batch = trimmed(batch)
         log_probs = self._log_probs(last_steps(self._states(batch.history), batch.length))
-        return log_probs.masked_fill(self.impossible, 0.0).transpose(0, 1).float()
+        return log_probs.masked_fill(self.bias < 0, 0.0).transpose(0, 1).float()
 
     def _states(self, history: Tensor) -> Tensor:
         return self.encoder(self.tokens(self.rows[history]))
 
     def _log_probs(self, states: Tensor) -> Tensor:
-        logits = self.heads(states)
-        return F.log_softmax(logits.masked_fill(self.impossible, -torch.inf), dim=-1)
+        return F.log_softmax(self.heads(states, self.bias), dim=-1)
 
     def _keep(
         self, sids: SidTable, classes: int, pad: PadPolicy, weights: Tensor, weigh_scores: bool
@@ -133,7 +132,7 @@ class ParallelReg4Rec(TrainableRetriever):
             "rows": rows,
             "classes_of": torch.where(sids.codes == PAD, classes - 1, sids.codes),
             "loss_weights": _shares(targets),
-            "impossible": _impossible(sids, pad.predicted(sids.codes), classes),
+            "bias": _bias(sids, pad.predicted(sids.codes), classes),
             "distinct": distinct.rows,
             "sharers": distinct.sharers,
             "of_item": distinct.of_item,
@@ -143,12 +142,12 @@ class ParallelReg4Rec(TrainableRetriever):
             self.register_buffer(name, table, persistent=False)
 
 
-def _impossible(sids: SidTable, predicted: Tensor, classes: int) -> Tensor:
-    """Which classes a slot does not have, bool ``[slots, 1, classes]``."""
+def _bias(sids: SidTable, predicted: Tensor, classes: int) -> Tensor:
+    """-inf for the classes a slot does not have, 0 for the rest, float32 ``[slots, 1, classes]``."""
     sizes = torch.tensor(sids.sizes, device=predicted.device)[:, None]
-    impossible = torch.arange(classes, device=predicted.device) >= sizes
-    impossible[:, -1] = ~predicted
-    return impossible[:, None]
+    absent = torch.arange(classes, device=predicted.device) >= sizes
+    absent[:, -1] = ~predicted
+    return torch.zeros(absent.shape, device=absent.device).masked_fill(absent, -torch.inf)[:, None]
 
 
 def _shares(weights: Tensor) -> Tensor:

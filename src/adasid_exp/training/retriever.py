@@ -96,7 +96,8 @@ class RetrieverModule(LightningModule):
         """What the last test found for each user of this process, sorted by user.
 
         Returns:
-            ``user``, ``above``, ``tied``, ``sid_above`` and ``sid_tied`` (see `TargetRank`), int64 ``[users]``.
+            ``user``, ``above``, ``tied``, ``sid_above`` and ``sid_tied`` (see `TargetRank`), int64
+            ``[users]``.
         """
         rows = torch.cat([part.cpu() for part in self._outcomes] or [torch.zeros(0, len(_OUTCOMES)).long()])
         rows = rows[rows[:, 0].argsort(stable=True)]

@@ -1,7 +1,7 @@
 """What a sequence model is told about the items that did not come next (spec section 10).
 
-Each loss takes the states of a batch, the item table they are compared with and the batch itself, and gathers the
-valid steps before it computes anything.
+Each loss takes the states of a batch, the item table they are compared with and the batch itself, and
+gathers the valid steps before it computes anything.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class BinaryCrossEntropy(NextItemLoss):
         return (F.softplus(-right) + F.softplus(wrong)).mean()
 
     def negatives(self, batch: SequenceBatch, valid: Tensor) -> Tensor:
-        """An item for each step that is neither in the row's history nor what follows it, ``[users, steps]``."""
+        """An item a step that the row neither holds nor goes on to, int64 ``[users, steps]``."""
         own = torch.cat([batch.history, last_steps(batch.target, batch.length)[:, None]], dim=1)
         draws = torch.rand(valid.shape, dtype=torch.float64, device=valid.device)
         return draw_excluding(self.ends, own, F.pad(valid, (0, 1), value=True), draws)
 
 
 class InBatchSoftmax(NextItemLoss):
-    """Softmax over the next item and a shared sample of the batch's other next items, uncorrected for popularity.
+    """Softmax over the next item and a sample of the batch's other next items, popularity not corrected.
 
     Args:
         negatives: items sampled per batch.

@@ -15,9 +15,9 @@ _LEVELS = ("", "sid_")
 class RetrievalMetrics(Metric):
     """Means over users of expected Recall and NDCG (ties: expectation over a random order of the block).
 
-    The whole catalogue is ranked. Item level asks for the held-out item itself; SID level (``sid_`` names) asks
-    for its SID among the distinct SIDs, and flatters methods whose SIDs collide. States are sums, so reducing
-    them over processes is exact, and a process that saw no user adds zeros.
+    The whole catalogue is ranked. Item level asks for the held-out item itself; SID level (``sid_`` names)
+    asks for its SID among the distinct SIDs, and flatters methods whose SIDs collide. States are sums, so
+    reducing them over processes is exact, and a process that saw no user adds zeros.
 
     Args:
         cutoffs: list lengths, for example ``(5, 10, 50, 100)``.
@@ -49,5 +49,6 @@ class RetrievalMetrics(Metric):
         self.users += rank.above.numel()
 
     def compute(self) -> dict[str, Tensor]:
-        """The means by name (``recall@50``, ``ndcg@50``, ``sid_recall@50``, ...); NaN if there was no user."""
+        """The means by name (``recall@50``, ``ndcg@50``, ``sid_recall@50``, ...); NaN if there was no
+        user."""
         return dict(zip(self.names, (self.sums / self.users).unbind(), strict=True))
