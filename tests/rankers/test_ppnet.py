@@ -84,7 +84,7 @@ def test_it_learns_a_preference_only_the_user_explains():
         label=(user % 2).float(),
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
-    for _ in range(150):
+    for _ in range(300):
         optimizer.zero_grad()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(model(rows), rows.label)
         loss.backward()
