@@ -220,14 +220,14 @@ def read_meta(file: Path, *, wanted: AbstractSet[str] | None, bad: BadRows) -> p
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # odd escapes in a description are the data's affair
         lines = parsed_lines(file, parse=lambda line: item_of(fields_of(line), wanted=wanted), bad=bad)
-        rows = [row for row in lines if len(row) > 1]
-    if not rows:
+        cells = [
+            cell for row in lines if len(row) > 1 for cell in row
+        ]  # flat: no tuples for the collector to walk
+    if not cells:
         raise UserError(f"{file} is empty: it describes no item of the reviews; download the file again")
-    columns = (
-        pa.array(column, type=kind)
-        for column, kind in zip(zip(*rows, strict=True), ITEM_SCHEMA.types, strict=True)
-    )
-    return pl.DataFrame(pa.table(list(columns), schema=ITEM_SCHEMA))
+    width = len(ITEM_SCHEMA)
+    columns = [pa.array(cells[place::width], type=ITEM_SCHEMA.types[place]) for place in range(width)]
+    return pl.DataFrame(pa.table(columns, schema=ITEM_SCHEMA))
 
 
 def item_of(fields: dict[str, Any], *, wanted: AbstractSet[str] | None) -> tuple[Any, ...]:
@@ -334,12 +334,12 @@ def _text(value: object) -> str | None:
     return None
 
 
-def _category_path(value: object) -> list[str | None] | None:
+def _category_path(value: object) -> tuple[str | None, ...] | None:
     """The first path of the tree without its root, which is the name of the file's category."""
     if not isinstance(value, list | None):
         raise ValueError(f"categories {value!r} is no list")
     path = value[0] if value and isinstance(value[0], list) else value
-    return [_text(entry) for entry in path[1:]] if path else None
+    return tuple([_text(entry) for entry in path[1:]]) if path else None
 
 
 def parsed_lines(
