@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from adasid_exp.artifacts.store import file_digest
@@ -46,4 +47,5 @@ class FileDigests:
             temporary.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
             os.replace(temporary, self.cache)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
