@@ -36,9 +36,14 @@ def test_rows_are_sorted_by_user_and_time_and_ties_keep_the_order_of_the_file() 
     assert dataset.offsets.tolist() == [0, 3, 5]
     assert dataset.position.tolist() == [0, 1, 2, 0, 1]
     assert dataset.counts.tolist() == [2, 2, 1]
-    assert [a.dtype.name for a in (dataset.user, dataset.item, dataset.timestamp, dataset.liked, dataset.offsets)] == [
-        "int32", "int32", "int64", "int8", "int64"
-    ]  # fmt: skip
+    names = ("user", "item", "timestamp", "liked", "offsets")
+    assert [getattr(dataset, name).dtype.name for name in names] == [
+        "int32",
+        "int32",
+        "int64",
+        "int8",
+        "int64",
+    ]
 
 
 def test_position_orders_within_a_timestamp_only() -> None:

@@ -110,7 +110,7 @@ def test_a_small_category_by_hand(tmp_path: Path) -> None:
     assert raw.notes[0] == "no image features (images.b is not there)"
 
 
-# --- metadata: the pattern against ast.literal_eval -----------------------------------------------------------
+# --- metadata: the pattern against ast.literal_eval ---
 
 
 def by_literal(line: str) -> dict:
@@ -274,7 +274,7 @@ def test_an_item_without_text_and_one_the_metadata_lack(tmp_path: Path) -> None:
         reader(tmp_path).read()
 
 
-# --- reviews ---------------------------------------------------------------------------------------------------
+# --- reviews ---
 
 
 def test_reviews_equal_a_json_line_loop(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_empty_missing_and_foreign_files(tmp_path: Path) -> None:
         reader(tmp_path).read()
 
 
-# --- image features --------------------------------------------------------------------------------------------
+# --- image features ---
 
 
 def images(path: Path, ids: list[str], *, tail: bytes = b"") -> np.ndarray:
