@@ -9,7 +9,7 @@ from adasid_exp.nn.straight_through import Fused, PerExpert, weighted_sum
 
 @pytest.fixture(scope="module")
 def passed():
-    """One pass through each form: (mixed, gradient at the decoder input, latents, weights, codewords, quantized)."""
+    """One pass through a form: mixed, gradient at it, latents, weights, codebook, quantized."""
 
     def run(form):
         torch.manual_seed(0)

@@ -12,8 +12,8 @@ EPS = 1e-8
 def info_nce(anchor: Tensor, candidates: Tensor, *, temperature: float, first: int = 0) -> Tensor:
     """Loss of every anchor against all candidates under cosine similarity.
 
-    The positive of row ``i`` is candidate ``first + i``; every other candidate is a negative, so the items of a
-    batch must be distinct.
+    The positive of row ``i`` is candidate ``first + i``; every other candidate is a negative, so the items
+    of a batch must be distinct.
 
     Args:
         anchor: ``[items, dim]``.

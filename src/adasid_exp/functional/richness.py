@@ -1,4 +1,4 @@
-"""Information richness of behavior embeddings, brought to [0, 1] (ADA-SID, arXiv 2510.25622, Eq. 12 and 13)."""
+"""Information richness of behavior, brought to [0, 1] (ADA-SID, arXiv 2510.25622, Eq. 12 and 13)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rescale(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def fractional_rank(values: Tensor, reference: Tensor) -> Tensor:
-    """Where values stand in a sorted reference, 0 for its smallest and 1 for its largest; ties share their mean.
+    """Place of values in a sorted reference, 0 for its smallest, 1 for its largest; ties share their mean.
 
     Values the reference lacks get the place between their neighbours. A reference of equal values gives 1.
 

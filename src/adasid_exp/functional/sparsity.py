@@ -1,7 +1,7 @@
 """How many behavior slots an item may use, and the pressure that holds it there (ADA-SID, Eq. 19 to 23).
 
-The printed equations average the load over experts and know one strength for all items; :func:`expert_load` is
-the per-expert load of ReMoE (arXiv 2412.14711) and :func:`printed_load` the formula as printed.
+The printed equations average the load over experts and know one strength for all items; :func:`expert_load`
+is the per-expert load of ReMoE (arXiv 2412.14711) and :func:`printed_load` the formula as printed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def expert_load(active: Tensor, target: Tensor) -> Tensor:
 
 
 def item_load(active: Tensor, target: Tensor) -> Tensor:
-    """:func:`expert_load` with every item's own target in the denominator, ``[items, slots]``."""
+    """:func:`expert_load` over every item's own target, ``[items, slots]``."""
     return active.to(target.dtype).mean(0) / (1 - target)[:, None]
 
 
@@ -51,7 +51,7 @@ def printed_load(active: Tensor, target: Tensor) -> Tensor:
 
 
 def bucket_edges(richness: Tensor, buckets: int) -> Tensor:
-    """The ``buckets - 1`` inner borders that cut richness into buckets of equal count (ties stay together)."""
+    """The ``buckets - 1`` borders that cut richness into buckets of equal count (ties stay together)."""
     ordered = richness.sort().values
     cuts = torch.arange(1, buckets, device=richness.device) * ordered.numel() // buckets
     return ordered[cuts]

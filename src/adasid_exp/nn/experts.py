@@ -39,7 +39,7 @@ class ExpertGroup(nn.Module):
 
 
 class Gates(nn.Module):
-    """Softmax weights of a content group's experts (Eq. 9 and 10); a lone expert has weight 1 and no parameters.
+    """Softmax weights of a content group's experts (Eq. 9, 10); a lone expert has weight 1 and no parameters.
 
     Args:
         dim: width of the input.

@@ -103,7 +103,7 @@ class Rank(Normalizer):
 
 
 class Richness(nn.Module):
-    """N_norm: how much there is to learn from an item's behavior, in ``[0, 1]``; 0 for items never interacted with.
+    """N_norm: how much an item's behavior has to say, in ``[0, 1]``; 0 without interactions.
 
     Args:
         source: what is measured.
@@ -150,8 +150,8 @@ class Richness(nn.Module):
         correlation = float(spearman(values, count))
         if correlation <= MIN_CORRELATION:
             raise UserError(
-                f"tokenizer.richness: {type(self.source).__name__} of the behavior embeddings does not rise with the "
-                f"interaction counts (Spearman {correlation:+.2f}, needs > {MIN_CORRELATION}), so rich and poor items would "
-                "trade places; use richness@tokenizer.richness=log_count, or set "
+                f"tokenizer.richness: {type(self.source).__name__} of the behavior embeddings does not rise "
+                f"with the interaction counts (Spearman {correlation:+.2f}, needs > {MIN_CORRELATION}), so rich "
+                "and poor items would trade places; use richness@tokenizer.richness=log_count, or set "
                 "tokenizer.richness.require_positive_correlation=false to go on"
             )

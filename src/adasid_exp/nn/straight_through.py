@@ -11,7 +11,7 @@ from adasid_exp.nn.quantizers.codebook import Quantized
 class PerExpert(nn.Module):
     """``sum a (z + sg(q - z))``: every expert is passed straight through before it is weighted.
 
-    A weight's gradient meets the codeword that the decoder receives, which keeps the router's weights in bounds.
+    A weight's gradient meets the codeword that the decoder receives, which keeps R in bounds.
     """
 
     def forward(self, quantized: Quantized, weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""ADA-SID: content and behavior in parallel slots, behavior as much as it is worth (MMQ-v2, arXiv 2510.25622)."""
+"""ADA-SID (MMQ-v2, arXiv 2510.25622): content and behavior in parallel slots, behavior for what it is worth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHUNK = 8192
 
 
 class AdaSid(Tokenizer):
-    """Shared, content and behavior experts, each with its codebook; a router switches behavior slots on and off.
+    """Shared, content and behavior experts with a codebook each; a router switches behavior slots on and off.
 
     Args:
         dims: width of every embedding the data has, by name.

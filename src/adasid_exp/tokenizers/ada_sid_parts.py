@@ -34,7 +34,7 @@ def plan_slots(slots: Mapping[str, int], modalities: Sequence[str]) -> dict[str,
     known = {SHARED, CONTENT, BEHAVIOR, *contents}
     if strange := sorted(set(slots) - known):
         raise UserError(
-            f"tokenizer.slots: no such group {', '.join(strange)}; there are {', '.join(sorted(known))}"
+            f"tokenizer.slots: no group {', '.join(strange)} here, only {', '.join(sorted(known))}"
         )
     plan = {SHARED: slots.get(SHARED, 0)}
     plan |= {name: slots.get(name, slots.get(CONTENT, 0)) for name in contents}
@@ -77,7 +77,7 @@ class View:
 
 
 class Mixture(nn.Module):
-    """Projections, shared experts on all of them together, specific experts on each raw modality (Eq. 2 to 6).
+    """Projections, shared experts on all of them, specific experts on each raw modality (Eq. 2 to 6).
 
     Args:
         dims: width of each modality by name.

@@ -1,4 +1,4 @@
-"""MMQ's two extra terms against collapsing experts (arXiv 2508.15281): auxiliary decoders and orthogonality."""
+"""MMQ's two terms against collapsing experts (arXiv 2508.15281): auxiliary decoders and orthogonality."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adasid_exp.nn.mlp import MLP
 
 
 class AuxiliaryDecoders(nn.Module):
-    """Every modality is reconstructed from its own slots alone; with weight 0 there are no decoders and no term.
+    """Every modality is rebuilt from its own slots alone; with weight 0 there are no decoders and no term.
 
     Args:
         dims: width of each modality that has slots, by name.
@@ -41,7 +41,7 @@ class AuxiliaryDecoders(nn.Module):
 
 
 class Orthogonality(nn.Module):
-    """Experts of one group are to look at their input from different sides; with weight 0 there is no term."""
+    """Experts of one group are to look at their input from different sides; with weight 0 no term."""
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()

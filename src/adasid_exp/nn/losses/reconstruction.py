@@ -43,7 +43,7 @@ class BalancedReconstruction(Reconstruction):
 
 
 class FlatReconstruction(Reconstruction):
-    """Every column counts alike, so wide modalities outweigh narrow ones (Eq. 11 over the number of columns)."""
+    """Every column counts alike, so wide modalities outweigh narrow ones (Eq. 11 by column)."""
 
     @staticmethod
     def blocks(dims: Sequence[int]) -> list[Tensor]:

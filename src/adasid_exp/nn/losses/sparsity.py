@@ -1,9 +1,9 @@
-"""Keeps as many behavior slots in use as an item's richness deserves (ADA-SID, Eq. 19 to 23; spec section 1.6).
+"""Keeps as many behavior slots in use as an item's richness deserves (ADA-SID, Eq. 19 to 23).
 
 The gates' L1 norm is pressed down with a strength that follows the sparsity it meets, as in ReMoE (arXiv
 2412.14711). The readings differ in what weighs a gate and in how many strengths there are:
 
-    BucketSparsity   per-expert load, one strength for each bucket of richness (the default: orders items by richness)
+    BucketSparsity   per-expert load, one strength for each bucket of richness, which orders items by richness
     GlobalSparsity   per-expert load, one strength (ReMoE)
     ItemSparsity     the load over each item's own target, one strength
     LiteralSparsity  the printed scalar load, one strength
@@ -50,7 +50,7 @@ class Target(nn.Module, ABC):
 
 
 class MeanTarget(Target):
-    """Theta such that the catalogue's mean target is ``mean``, as far as the poorest item keeps one slot."""
+    """Theta such that the catalogue's mean target is ``mean``, if the poorest item keeps one slot."""
 
     def __init__(self, *, mean: float) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class MeanTarget(Target):
 
 
 class ConvexTarget(Target):
-    """Theta at its most, ``1 - 1 / slots``, and the shape that brings the catalogue's mean target to ``mean``."""
+    """Theta at its most, ``1 - 1 / slots``, and the shape whose mean target is ``mean``."""
 
     def __init__(self, *, mean: float) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class FixedTarget(Target):
 
 
 class StrengthController(nn.Module):
-    """One strength lambda for each bucket of items, raised while too many slots are on and lowered otherwise (Eq. 20).
+    """A strength lambda for each bucket of items, raised while too many slots are on, else lowered (Eq. 20).
 
     Args:
         buckets: strengths to keep.

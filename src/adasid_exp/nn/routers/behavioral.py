@@ -1,4 +1,4 @@
-"""The behavior-guided dynamic router (ADA-SID, arXiv 2510.25622, Eq. 18): which behavior slots an item uses."""
+"""The behavior-guided dynamic router (ADA-SID, arXiv 2510.25622, Eq. 18)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BehavioralRouter(Router):
         dim: width of the behavior embedding.
         slots: behavior slots.
         hidden: width of the hidden layer.
-        bias: starting value of the output bias; positive, since a gate that starts shut for all items gets no gradient.
+        bias: starting value of the output bias; positive, since a gate shut for all items gets no gradient.
         scaler: richness ``[items]`` to the factor ``[items]`` in front of the gates.
         bound: applied to the weights, ``nn.Identity`` or ``nn.Tanh``.
         threshold: a slot is emitted only where its weight is above; needs no new training when changed.
