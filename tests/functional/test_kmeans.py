@@ -32,9 +32,7 @@ def test_inertia_is_that_of_scikit_learn():
     theirs = [
         inertia(
             points,
-            torch.from_numpy(
-                KMeans(50, n_init=1, max_iter=20, random_state=s).fit(points).cluster_centers_
-            ).float(),
+            torch.from_numpy(KMeans(50, n_init=1, max_iter=20, random_state=s).fit(points).cluster_centers_).float(),
         )
         for s in range(6)
     ]

@@ -7,7 +7,7 @@ from adasid_exp.nn.mlp import MLP
 
 
 def test_layers_by_hand():
-    # Hidden relu([1, -1] * 2) = [2, 0]; output 3 * 2 + 5 * 0 = 6, left negative by the last layer where it is.
+    # Hidden relu([1, -1] * 2) = [2, 0]; output 3 * 2 + 5 * 0 = 6; no ReLU behind it.
     mlp = MLP(widths=[1, 2, 1])
     state = {
         "0.weight": torch.tensor([[1.0], [-1.0]]),

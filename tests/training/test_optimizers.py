@@ -46,7 +46,7 @@ def test_a_step_is_that_of_plain_adamw():
 
 @pytest.mark.parametrize(("warmup", "rise"), [(4, 4), (500, 10), (0, 0)])
 def test_curve(warmup, rise):
-    # By hand: a linear rise (at most a tenth of 100 steps), the peak 1, half way down at the middle, the floor.
+    # By hand: a linear rise (at most a tenth of 100 steps), the peak 1, the middle, the floor.
     net = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
     scheduler = warmup_cosine(optimizer, warmup_steps=warmup, total_steps=100, floor=0.1)

@@ -70,8 +70,8 @@ def module(epochs, book="gradient", bypass_steps=2, model_class=RqVae):
     )
 
 
-def fit(part, epochs, folder, resume=None):
-    checkpoint = ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0)
+def fit(part, epochs, folder, resume=None, checkpoint=None):
+    checkpoint = checkpoint or ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0)
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -100,11 +100,36 @@ def test_training_learns_and_reports(tmp_path):
 
 @pytest.mark.parametrize("book", BOOKS)
 def test_resume_is_exact(tmp_path, book):
-    # Law: three epochs, a stop, three epochs equal six epochs bit for bit, revival and k-means start included.
+    # Law: three epochs, a stop, three epochs equal six epochs bit for bit, with revival and k-means start.
     whole = fit(module(6, book), 6, tmp_path / "whole")
     fit(module(6, book), 3, tmp_path / "half")
     resumed = fit(module(6, book), 6, tmp_path / "half", resume=tmp_path / "half" / "last.ckpt")
     assert whole.global_step == resumed.global_step == 6 * STEPS
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+class Counter(RqVae):
+    """RQ-VAE with a controller: state that moves after every step."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.register_buffer("steps", torch.tensor(0))
+
+    def after_step(self, step, total_steps):
+        self.steps += step
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_resume_within_an_epoch_is_exact(tmp_path):
+    # Law as above, from a checkpoint written after step 10, in the middle of the third epoch.
+    def saving(folder):
+        return ModelCheckpoint(dirpath=tmp_path / folder, every_n_train_steps=10, save_top_k=-1, filename="{step}")
+
+    whole = fit(module(4, model_class=Counter), 4, tmp_path, checkpoint=saving("whole"))
+    middle = tmp_path / "whole" / "step=10.ckpt"
+    resumed = fit(module(4, model_class=Counter), 4, tmp_path, resume=middle, checkpoint=saving("resumed"))
+    assert whole.model.steps.item() == sum(range(1, 17))
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

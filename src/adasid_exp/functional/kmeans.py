@@ -13,9 +13,7 @@ SEED_ROWS = 40
 
 
 @torch.no_grad()
-def kmeans(
-    points: Tensor, *, size: int, iterations: int, generator: torch.Generator, spherical: bool
-) -> Tensor:
+def kmeans(points: Tensor, *, size: int, iterations: int, generator: torch.Generator, spherical: bool) -> Tensor:
     """Centroids ``[size, dim]`` of ``points [rows, dim]``.
 
     ``spherical`` compares by cosine and gives centroids of unit length. The draws come from ``generator``

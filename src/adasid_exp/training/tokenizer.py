@@ -69,8 +69,10 @@ class TokenizerModule(LightningModule):
         self.scalars.add({**losses, "total": total})
         return total
 
-    def on_train_batch_end(self, outputs: Any, batch: ItemBatch, batch_idx: int) -> None:
-        self.model.after_step(self.global_step, self.total_steps)
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        # Here and not in on_train_batch_end: a checkpoint within an epoch is written before that hook.
+        super().optimizer_step(*arguments, **options)
+        self.model.after_step(self.global_step + 1, self.total_steps)
 
     def on_train_epoch_end(self) -> None:
         self.model.end_epoch(self.catalogue(), self.global_step, self.total_steps)

@@ -8,6 +8,7 @@ import torch
 from adasid_exp.nn.quantizers.gradient import GradientCodebook
 from adasid_exp.nn.quantizers.ibq import IbqCodebook
 from adasid_exp.nn.quantizers.residual import ResidualQuantizer
+from adasid_exp.types import UserError
 
 ARGUMENTS = {
     "spherical": False,
@@ -58,7 +59,7 @@ def test_the_decoder_receives_the_sum_with_the_latents_gradient():
 
 
 def test_every_levels_commitment_reaches_the_latents_and_every_level_its_codewords():
-    # By hand: d/dz of the mean over levels of .25 * mean (r_{l-1} - q_l)^2 is the mean of .5 * r_l / elements.
+    # By hand: d/dz of mean over levels of .25 * mean (r_{l-1} - q_l)^2 is the mean of .5 * r_l / elements.
     quantizer, latents = build(), latents_of().requires_grad_()
     quantizer(latents).loss.backward()
     residual, expected = latents.detach(), torch.zeros_like(latents)
@@ -111,5 +112,5 @@ def test_fill_empty_and_revival_reach_every_level():
 
 
 def test_unit_vectors_do_not_add_up():
-    with pytest.raises(ValueError, match="spherical=false"):
+    with pytest.raises(UserError, match="spherical=false"):
         build(book=partial(GradientCodebook, **{**ARGUMENTS, "spherical": True}))

@@ -227,9 +227,7 @@ def masked_mse(a: Tensor, b: Tensor, active: Tensor | None) -> Tensor:
     return (errors.sum(dim=0) / active.sum(dim=0).clamp(min=1)).mean()
 
 
-def farthest_of_fullest(
-    latents: Tensor, words: Tensor, codes: Tensor, counts: Tensor, active: Tensor | None
-) -> Tensor:
+def farthest_of_fullest(latents: Tensor, words: Tensor, codes: Tensor, counts: Tensor, active: Tensor | None) -> Tensor:
     """Per expert the latent farthest from its codeword in the fullest cell, ``[experts, dim]``."""
     distance = (latents - gather_words(words, codes)).square().sum(dim=-1)
     inside = codes == counts.argmax(dim=1)

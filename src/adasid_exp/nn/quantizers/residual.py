@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adasid_exp.nn.quantizers.codebook import Codebook
+from adasid_exp.types import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +40,17 @@ class ResidualQuantizer(nn.Module):
         dim: width of a latent.
 
     Raises:
-        ValueError: for a spherical codebook: unit vectors do not add up to the latent.
+        UserError: for a spherical codebook: unit vectors do not add up to the latent.
     """
 
     def __init__(self, *, codebook: Callable[..., Codebook], levels: int, size: int, dim: int) -> None:
         super().__init__()
         books = [codebook(experts=1, size=size, dim=dim) for _ in range(levels)]
         if any(book.spherical for book in books):
-            raise ValueError("residual quantization needs codebook.spherical=false")
+            raise UserError(
+                "tokenizer.codebook.spherical=true: codewords of unit length do not add up to a latent;"
+                " residual quantization needs tokenizer.codebook.spherical=false"
+            )
         self.levels = nn.ModuleList(books)
 
     def books(self) -> list[Codebook]:
