@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from adasid_exp.artifacts.store import file_digest
 from adasid_exp.data.amazon import IMAGE_RECORD
@@ -87,13 +88,13 @@ def download(files: Sequence[RemoteFile], folder: Path) -> None:
 
 
 def fetch(file: RemoteFile, target: Path) -> str | None:
-    """Tries the mirrors in turn; None when the file is in place, else what went wrong with each."""
-    problems = []
+    """Tries the mirrors in turn; None when the file is in place, else what went wrong with each host."""
+    problems: dict[str, None] = {}  # a set that keeps its order: two addresses of a host fail alike
     for url in file.urls:
         try:
             _fetch_from(url, file, target)
         except (OSError, http.client.HTTPException, UnsuitableError) as error:
-            problems.append(f"{url}: {_reason(error)}")
+            problems[f"{urlsplit(url).netloc}: {_reason(error)}"] = None
             continue
         return None
     return "; ".join(problems)
@@ -113,9 +114,7 @@ def _fetch_from(url: str, file: RemoteFile, target: Path) -> None:
         return _fetch_from(url, file, target)
     os.replace(part, target)
     _record(target, url, digest)
-    return log.info(
-        "%s: %s bytes, sha256 %s, %s", target, f"{target.stat().st_size:,}", digest, _checked(file)
-    )
+    return log.info("%s: %s bytes, sha256 %s, %s", target, f"{target.stat().st_size:,}", digest, _checked(file))
 
 
 def _complete(url: str, part: Path) -> None:
@@ -239,13 +238,9 @@ def _unreachable(files: Sequence[RemoteFile], failed: RemoteFile, folder: Path, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 when every file is in place."""
-    parser = argparse.ArgumentParser(
-        prog="python -m adasid_exp.data.download", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m adasid_exp.data.download", description=__doc__.splitlines()[0])
     parser.add_argument("--to", type=Path, required=True, help="folder for the files")
-    parser.add_argument(
-        "--manifest", type=Path, default=MANIFEST, help="JSON list of files, mirrors and digests"
-    )
+    parser.add_argument("--manifest", type=Path, default=MANIFEST, help="JSON list of files, mirrors and digests")
     parser.add_argument("--without-images", action="store_true", help="leave out the optional file of 4 GB")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
