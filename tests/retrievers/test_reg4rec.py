@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from adasid_exp.nn.slot_weights import ArtifactWeights, EqualWeights, MaskPad, PredictPad
+from adasid_exp.nn.transformer import CausalTransformer
 from adasid_exp.retrievers.reg4rec import ParallelReg4Rec
 from adasid_exp.types import PAD, SequenceBatch, SidTable
 
@@ -26,13 +27,11 @@ def table(seed=0, sizes=(5, 4, 5)):
 
 def make(sids, pad=None, sid_weights=None, dropout=0.0, weigh_scores=False):
     torch.manual_seed(0)
+    settings = {"dim": 16, "blocks": 2, "heads": 2, "hidden": 64, "steps": 6, "init_std": 0.1}
     return ParallelReg4Rec(
         sids=sids,
-        dim=16,
-        blocks=2,
-        heads=2,
-        steps=6,
-        dropout=dropout,
+        encoder=CausalTransformer(**settings, dropout=dropout),
+        hidden=16,
         temperature=0.07,
         init_std=0.1,
         sid_weights=sid_weights or EqualWeights(),

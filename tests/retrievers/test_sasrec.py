@@ -4,21 +4,18 @@ import pytest
 import torch
 
 from adasid_exp.nn.losses.next_item import BinaryCrossEntropy, FullSoftmax, InBatchSoftmax
+from adasid_exp.nn.transformer import CausalTransformer
 from adasid_exp.retrievers.sasrec import SasRec
 from adasid_exp.types import SequenceBatch
 
 
 def make(next_item, items=30, dropout=0.0):
     torch.manual_seed(0)
+    settings = {"dim": 16, "blocks": 2, "heads": 2, "hidden": 16, "steps": 6, "init_std": 0.02}
     return SasRec(
         items=items,
         counts=torch.ones(items, dtype=torch.int64),
-        dim=16,
-        blocks=2,
-        heads=2,
-        hidden=16,
-        steps=6,
-        dropout=dropout,
+        encoder=CausalTransformer(**settings, dropout=dropout),
         init_std=0.02,
         next_item=next_item,
     )

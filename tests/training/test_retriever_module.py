@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from adasid_exp.nn.losses.next_item import BinaryCrossEntropy
+from adasid_exp.nn.transformer import CausalTransformer
 from adasid_exp.retrievers.popularity import Popularity
 from adasid_exp.retrievers.sasrec import SasRec
 from adasid_exp.training.retriever import RetrieverModule
@@ -71,12 +72,7 @@ def sasrec():
     return SasRec(
         items=ITEMS,
         counts=torch.ones(ITEMS),
-        dim=8,
-        blocks=1,
-        heads=1,
-        hidden=8,
-        steps=5,
-        dropout=0.3,
+        encoder=CausalTransformer(dim=8, blocks=1, heads=1, hidden=8, steps=5, dropout=0.3, init_std=0.02),
         init_std=0.02,
         next_item=BinaryCrossEntropy(exponent=0.0),
     )

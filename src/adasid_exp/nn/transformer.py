@@ -64,6 +64,7 @@ class CausalTransformer(nn.Module):
         self, *, dim: int, blocks: int, heads: int, hidden: int, steps: int, dropout: float, init_std: float
     ) -> None:
         super().__init__()
+        self.dim = dim
         self.positions = nn.Parameter(torch.empty(steps, dim).normal_(std=init_std))
         self.dropout = Dropout(chance=dropout)
         self.blocks = nn.Sequential(

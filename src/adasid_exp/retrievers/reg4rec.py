@@ -30,13 +30,10 @@ class ParallelReg4Rec(TrainableRetriever):
 
     Args:
         sids: the SIDs of the whole catalogue.
-        dim: width of tokens and states.
-        blocks: transformer blocks.
-        heads: attention heads.
-        steps: longest history.
-        dropout: chance of a zero, on inputs and on the outputs of each part.
+        encoder: histories of item tokens to states of the same width.
+        hidden: width inside the slots' classifiers.
         temperature: of the cosine logits.
-        init_std: spread of the initial embeddings and weights.
+        init_std: spread of the initial embeddings.
         sid_weights: how much each slot of a target counts in the loss.
         pad: what an unused slot means to loss and score.
         weigh_scores: whether scores are weighted as the loss is (each SID by the mean over its items).
@@ -55,11 +52,8 @@ class ParallelReg4Rec(TrainableRetriever):
         self,
         *,
         sids: SidTable,
-        dim: int,
-        blocks: int,
-        heads: int,
-        steps: int,
-        dropout: float,
+        encoder: CausalTransformer,
+        hidden: int,
         temperature: float,
         init_std: float,
         sid_weights: SlotWeights,
@@ -68,18 +62,11 @@ class ParallelReg4Rec(TrainableRetriever):
     ) -> None:
         super().__init__()
         slots, classes = len(sids.sizes), max(sids.sizes) + 1
+        dim = encoder.dim
         self.tokens = SlotTokens(slots=slots, classes=classes, width=dim, dim=dim, init_std=init_std)
-        self.encoder = CausalTransformer(
-            dim=dim,
-            blocks=blocks,
-            heads=heads,
-            hidden=4 * dim,
-            steps=steps,
-            dropout=dropout,
-            init_std=init_std,
-        )
+        self.encoder = encoder
         self.heads = SlotHeads(
-            slots=slots, classes=classes, dim=dim, hidden=dim, temperature=temperature, init_std=init_std
+            slots=slots, classes=classes, dim=dim, hidden=hidden, temperature=temperature, init_std=init_std
         )
         self._keep(sids, classes, pad, sid_weights(sids), weigh_scores)
 
@@ -110,8 +97,10 @@ class ParallelReg4Rec(TrainableRetriever):
         no score uses them, save PAD slots with factor 0.
         """
         batch = trimmed(batch)
-        log_probs = self._log_probs(last_steps(self._states(batch.history), batch.length))
-        return log_probs.masked_fill(self.bias < 0, 0.0).transpose(0, 1).float()
+        states = last_steps(self._states(batch.history), batch.length)
+        with torch.autocast(states.device.type, enabled=False):  # half precision would tie neighbors
+            log_probs = self._log_probs(states.float())
+        return log_probs.masked_fill(self.bias < 0, 0.0).transpose(0, 1)
 
     def _states(self, history: Tensor) -> Tensor:
         return self.encoder(self.tokens(self.rows[history]))

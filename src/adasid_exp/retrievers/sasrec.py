@@ -19,13 +19,8 @@ class SasRec(ScoredRetriever, TrainableRetriever):
     Args:
         items: size of the catalogue.
         counts: interactions of each item in the training part, int64 ``[items]``.
-        dim: width of item vectors and states.
-        blocks: transformer blocks.
-        heads: attention heads.
-        hidden: width inside the feed-forward nets.
-        steps: longest history.
-        dropout: chance of a zero, on inputs and on the outputs of each part.
-        init_std: spread of the initial weights; small, so that norms start short.
+        encoder: histories of item vectors to states of the same width.
+        init_std: spread of the initial item vectors; small, so that norms start short.
         next_item: the training loss.
     """
 
@@ -34,26 +29,14 @@ class SasRec(ScoredRetriever, TrainableRetriever):
         *,
         items: int,
         counts: Tensor,
-        dim: int,
-        blocks: int,
-        heads: int,
-        hidden: int,
-        steps: int,
-        dropout: float,
+        encoder: CausalTransformer,
         init_std: float,
         next_item: NextItemLoss,
     ) -> None:
         super().__init__()
-        self.table = nn.Embedding(items, dim, _weight=torch.empty(items, dim).normal_(std=init_std))
-        self.encoder = CausalTransformer(
-            dim=dim,
-            blocks=blocks,
-            heads=heads,
-            hidden=hidden,
-            steps=steps,
-            dropout=dropout,
-            init_std=init_std,
-        )
+        vectors = torch.empty(items, encoder.dim).normal_(std=init_std)
+        self.table = nn.Embedding(items, encoder.dim, _weight=vectors)
+        self.encoder = encoder
         self.next_item = next_item
         self.next_item.observe(counts)
 
@@ -63,7 +46,9 @@ class SasRec(ScoredRetriever, TrainableRetriever):
 
     def scores(self, batch: SequenceBatch) -> Tensor:
         batch = trimmed(batch)
-        return last_steps(self.states(batch.history), batch.length) @ self.table.weight.t()
+        states = last_steps(self.states(batch.history), batch.length)
+        with torch.autocast(states.device.type, enabled=False):  # half precision would tie neighbors
+            return states.float() @ self.table.weight.t()
 
     def states(self, history: Tensor) -> Tensor:
         """States after each step of ``[users, steps]`` histories, ``[users, steps, dim]``."""
