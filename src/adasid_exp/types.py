@@ -24,6 +24,7 @@ PAD = -1
 """The code of a SID slot that an item does not use."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class TensorRecord:
     """Base of the frozen batch classes: moves every tensor of a record to a device.
 
@@ -40,7 +41,7 @@ class TensorRecord:
                 return {key: move(entry) for key, entry in value.items()}
             return value
 
-        return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})  # type: ignore[type-var]
+        return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)

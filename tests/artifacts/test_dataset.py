@@ -57,9 +57,7 @@ def test_the_numbering_does_not_depend_on_the_order_of_rows() -> None:
     generator = np.random.default_rng(0)
     rows = [(f"u{generator.integers(9)}", "abcdefg"[generator.integers(7)], time, None) for time in range(80)]
     one = Dataset.from_raw(raw(rows, "abcdefg"), minimum_interactions=0)
-    two = Dataset.from_raw(
-        raw([rows[i] for i in generator.permutation(80)], "abcdefg"), minimum_interactions=0
-    )
+    two = Dataset.from_raw(raw([rows[i] for i in generator.permutation(80)], "abcdefg"), minimum_interactions=0)
     for name in ("user", "item", "timestamp", "liked", "user_ids"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
@@ -80,10 +78,7 @@ def core_by_hand(rows: list[tuple], least: int) -> set[tuple]:
 
 def test_k_core_against_a_plain_loop() -> None:
     generator = np.random.default_rng(3)
-    rows = [
-        (f"u{generator.integers(30):02d}", "abcdefghijkl"[generator.zipf(1.5) % 12], t, None)
-        for t in range(120)
-    ]
+    rows = [(f"u{generator.integers(30):02d}", "abcdefghijkl"[generator.zipf(1.5) % 12], t, None) for t in range(120)]
     arrays = {"text": np.arange(24.0).reshape(12, 2)}
     dataset = Dataset.from_raw(raw(rows, "abcdefghijkl", arrays=arrays), minimum_interactions=4)
     kept = core_by_hand(rows, 4)

@@ -32,8 +32,23 @@ def test_seeds_are_runs_of_their_own(name: str) -> None:
 
 @pytest.mark.parametrize("ablation", ["no_controller", "no_alignment", "no_sparsity", "no_router"])
 def test_an_ablation_is_another_run(ablation: str) -> None:
-    full = Tokenize(stage_of(("stage=tokenize", "data=toy",)).cfg)
-    less = Tokenize(stage_of(("stage=tokenize", "data=toy", f"ablation={ablation}",)).cfg)
+    full = Tokenize(
+        stage_of(
+            (
+                "stage=tokenize",
+                "data=toy",
+            )
+        ).cfg
+    )
+    less = Tokenize(
+        stage_of(
+            (
+                "stage=tokenize",
+                "data=toy",
+                f"ablation={ablation}",
+            )
+        ).cfg
+    )
     assert full.signature != less.signature
     assert full.upstream["behavior"].signature == less.upstream["behavior"].signature
 
@@ -41,21 +56,77 @@ def test_an_ablation_is_another_run(ablation: str) -> None:
 @pytest.mark.parametrize("ablation", ["no_controller", "no_alignment", "no_sparsity", "no_router"])
 def test_an_ablation_of_a_method_without_the_part_fails_in_one_line(ablation: str) -> None:
     with pytest.raises(UserError) as caught:
-        stage_of(("stage=tokenize", "data=toy", "tokenizer=rq_vae", f"ablation={ablation}",))
+        stage_of(
+            (
+                "stage=tokenize",
+                "data=toy",
+                "tokenizer=rq_vae",
+                f"ablation={ablation}",
+            )
+        )
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_not_the_result_is_not_in_the_signature() -> None:
-    plain = stage_of(("stage=retrieve", "data=toy",)).signature
-    assert stage_of(("stage=retrieve", "data=toy", "runs=elsewhere", "progress=true", "threads=2",)).signature == plain
-    assert stage_of(("stage=retrieve", "data=toy", "ranker.name=other",)).signature == plain
-    assert stage_of(("stage=retrieve", "data=toy", "seed=1",)).signature != plain
+    plain = stage_of(
+        (
+            "stage=retrieve",
+            "data=toy",
+        )
+    ).signature
+    assert (
+        stage_of(
+            (
+                "stage=retrieve",
+                "data=toy",
+                "runs=elsewhere",
+                "progress=true",
+                "threads=2",
+            )
+        ).signature
+        == plain
+    )
+    assert (
+        stage_of(
+            (
+                "stage=retrieve",
+                "data=toy",
+                "ranker.name=other",
+            )
+        ).signature
+        == plain
+    )
+    assert (
+        stage_of(
+            (
+                "stage=retrieve",
+                "data=toy",
+                "seed=1",
+            )
+        ).signature
+        != plain
+    )
 
 
 def test_a_change_upstream_renews_what_follows_and_keeps_the_rest() -> None:
-    before = {s.name: s.signature for s in stage_of(("stage=retrieve", "data=toy",)).walk()}
+    before = {
+        s.name: s.signature
+        for s in stage_of(
+            (
+                "stage=retrieve",
+                "data=toy",
+            )
+        ).walk()
+    }
     after = {
-        s.name: s.signature for s in stage_of(("stage=retrieve", "data=toy", "tokenizer.align.alpha=20",)).walk()
+        s.name: s.signature
+        for s in stage_of(
+            (
+                "stage=retrieve",
+                "data=toy",
+                "tokenizer.align.alpha=20",
+            )
+        ).walk()
     }
     assert {name for name in before if before[name] != after[name]} == {"tokenize", "assign", "retrieve"}
 

@@ -113,9 +113,7 @@ def test_auc_bootstrap_is_the_literal_one():
     how = Bootstrap(resamples=200, level=0.95, seed=5)
     found = difference_of_auc(user, label, good, bad, how)
     assert found.value == pytest.approx(roc_auc_score(label, good) - roc_auc_score(label, bad), abs=1e-12)
-    assert [found.low, found.high] == pytest.approx(
-        literal_auc_bootstrap(user, label, good, bad, how), abs=1e-12
-    )
+    assert [found.low, found.high] == pytest.approx(literal_auc_bootstrap(user, label, good, bad, how), abs=1e-12)
     assert found.users == len(np.unique(user))
 
 

@@ -130,5 +130,10 @@ def test_the_bound_on_ndcg_gain() -> None:
 
 
 def test_the_papers_beauty_rows_break_the_bound() -> None:
-    rq_vae = {"test/recall@50": 0.1213, "test/recall@100": 0.2398, "test/ndcg@50": 0.0803, "test/ndcg@100": 0.1304}
+    rq_vae = {
+        "test/recall@50": 0.1213,
+        "test/recall@100": 0.2398,
+        "test/ndcg@50": 0.0803,
+        "test/ndcg@100": 0.1304,
+    }
     assert paper_bound_violations({"rq_vae": rq_vae, "none": {}}) == ["rq_vae"]

@@ -42,7 +42,10 @@ def other_items(interactions: pl.DataFrame, rows: np.ndarray) -> pl.DataFrame:
     successor = dict(zip(ids, ids[1:] + ids[:1], strict=True))
     changed = pl.Series("changed", np.isin(np.arange(len(interactions)), rows))
     return interactions.with_columns(
-        pl.when(changed).then(pl.col("item_id").replace_strict(successor)).otherwise(pl.col("item_id")).alias("item_id"),
+        pl.when(changed)
+        .then(pl.col("item_id").replace_strict(successor))
+        .otherwise(pl.col("item_id"))
+        .alias("item_id"),
         pl.when(changed).then(~pl.col("liked")).otherwise(pl.col("liked")).alias("liked"),
     )
 
@@ -62,9 +65,7 @@ def last_tenth_labelled(interactions: pl.DataFrame) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("task", "held_out"), [("retrieval", last_of_each_user), ("ranking", last_tenth_labelled)]
-)
+@pytest.mark.parametrize(("task", "held_out"), [("retrieval", last_of_each_user), ("ranking", last_tenth_labelled)])
 def test_changing_the_test_interactions_moves_no_byte_of_what_was_learnt(
     task: str, held_out: Callable, adasid: Callable, tmp_path: Path
 ) -> None:

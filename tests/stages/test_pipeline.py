@@ -27,12 +27,23 @@ def only(folder: Path, pattern: str) -> Path:
 def test_a_grid_runs_reports_and_the_second_time_finds_everything(
     adasid: Callable, micro_runs: Path, tmp_path: Path
 ) -> None:
-    asked = ("stage=reproduce", "stage.grid=table2", "stage.seeds=[0]", "stage.jobs=2", f"stage.results={tmp_path}")
+    asked = (
+        "stage=reproduce",
+        "stage.grid=table2",
+        "stage.seeds=[0]",
+        "stage.jobs=2",
+        f"stage.results={tmp_path}",
+    )
     first = adasid(*asked, *MICRO)
     assert first.returncode == 0, first.stderr
     records = list(csv.DictReader((tmp_path / "runs.csv").open()))
     found = {(r["method"], r["task"]) for r in records}
-    assert {("rq_vae", "retrieval"), ("ada_sid", "ranking"), ("item_knn", "retrieval"), ("item_id", "ranking")} <= found
+    assert {
+        ("rq_vae", "retrieval"),
+        ("ada_sid", "ranking"),
+        ("item_knn", "retrieval"),
+        ("item_id", "ranking"),
+    } <= found
     assert all(float(r["seconds"]) > 0 and float(r["peak_memory_mb"]) > 0 for r in records)
     text = (tmp_path / "table2.md").read_text()
     assert "ADA-SID" in text
@@ -81,7 +92,9 @@ def test_killed_while_training_it_resumes_to_the_same_bytes(
 ) -> None:
     # Law: killed and resumed = undisturbed, byte for byte.
     longer = [
-        override.replace("behavior:2", "behavior:6").replace("retriever:2", "retriever:6").replace("ranker:1", "ranker:4")
+        override.replace("behavior:2", "behavior:6")
+        .replace("retriever:2", "retriever:6")
+        .replace("ranker:1", "ranker:4")
         for override in MICRO
     ]
     asked = [f"stage={stage}", "tokenizer=rq_vae", "tokenizer.fit.save_every=1", *longer]

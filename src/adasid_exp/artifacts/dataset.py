@@ -189,9 +189,7 @@ class Dataset:
             user_ids=_strings(pl.read_parquet(folder / "users.parquet")["user_id"]),
             item_ids=_strings(items["item_id"]),
             items=items,
-            arrays={
-                name: np.load(folder / "arrays" / f"{name}.npy", mmap_mode="r") for name in about["arrays"]
-            },
+            arrays={name: np.load(folder / "arrays" / f"{name}.npy", mmap_mode="r") for name in about["arrays"]},
             skipped=about["skipped"],
             notes=tuple(about["notes"]),
         )

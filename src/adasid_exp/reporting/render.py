@@ -88,7 +88,13 @@ def latex(table: Table) -> str:
     spec = "l" + "".join("r" * len(columns) for _, columns in blocks)
     heads = " & ".join(rf"\multicolumn{{{len(columns)}}}{{c}}{{{_tex(title)}}}" for title, columns in blocks)
     names = " & ".join(_tex(column.title) for column in table.columns)
-    lines = [rf"\begin{{tabular}}{{{spec}}}", r"\toprule", rf" & {heads} \\", rf"method & {names} \\", r"\midrule"]
+    lines = [
+        rf"\begin{{tabular}}{{{spec}}}",
+        r"\toprule",
+        rf" & {heads} \\",
+        rf"method & {names} \\",
+        r"\midrule",
+    ]
     for line in table.lines:
         style = {"plus_minus": r" $\pm$ ", "bold": (r"\textbf{", "}")}
         cells = " & ".join(_cell(line.figures[c.part, c.key], **style).replace(MISSING, "--") for c in table.columns)
@@ -124,7 +130,9 @@ def terminal(table: Table) -> list[RichTable]:
 
 def _profiles(profiles: Sequence[Profile]) -> RichTable:
     rich = RichTable(
-        title="By popularity, least to most popular tenth of the items", title_justify="left", header_style="bold"
+        title="By popularity, least to most popular tenth of the items",
+        title_justify="left",
+        header_style="bold",
     )
     for heading in ("method", "", *map(str, range(1, 11))):
         rich.add_column(heading, justify="right" if heading.isdigit() else "left")

@@ -23,7 +23,7 @@ RUN_SCHEMA = {
     "peak_memory_mb": pl.Float64,
     "signature": pl.String,
 }
-"""Columns of ``runs.csv``: one figure of one run a row; seconds and memory are those of the run with all it rests on."""
+"""Columns of ``runs.csv``, one figure of one run a row; seconds and memory count all that the run rests on."""
 
 
 def number(value: float) -> str:
@@ -108,7 +108,10 @@ def figure_of(runs: pl.DataFrame, method: str, part: str, key: str, paper: float
     """Summarizes one cell; ``key`` is ``split/metric`` or a bare metric."""
     split, _, metric = key.rpartition("/")
     chosen = runs.filter(
-        (pl.col("method") == method) & (pl.col("task") == part) & (pl.col("split") == split) & (pl.col("metric") == metric)
+        (pl.col("method") == method)
+        & (pl.col("task") == part)
+        & (pl.col("split") == split)
+        & (pl.col("metric") == metric)
     )
     values = chosen["value"].to_list()
     if not values:

@@ -93,7 +93,11 @@ def quality(sids: SemanticIds) -> dict[str, float]:
         "std_active_length": length.std(),
     }
     for slot, load in enumerate((codes != PAD).double().mean(dim=0)):
-        figures |= {f"slot{slot}/entropy": entropy[slot], f"slot{slot}/utilization": used[slot], f"slot{slot}/load": load}
+        figures |= {
+            f"slot{slot}/entropy": entropy[slot],
+            f"slot{slot}/utilization": used[slot],
+            f"slot{slot}/load": load,
+        }
     return {key: float(value) for key, value in figures.items()}
 
 

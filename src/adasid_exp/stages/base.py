@@ -114,7 +114,12 @@ class Stage(ABC):
         value = None
         if self.objective is not None:
             value = float(json.loads((folder / METRICS).read_text())[self.objective])
-        log.info("%s is in %s%s", self.title, folder, "" if value is None else f"  ({self.objective} = {value:.4f})")
+        log.info(
+            "%s is in %s%s",
+            self.title,
+            folder,
+            "" if value is None else f"  ({self.objective} = {value:.4f})",
+        )
         return value
 
     def _make(self, store: Store, inputs: Mapping[str, Path], work: Path) -> Path:

@@ -20,10 +20,10 @@ from adasid_exp.data.sequences import SequenceDataModule
 from adasid_exp.data.splits import training_counts
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.building import build, identity
+from adasid_exp.stages.embed import VECTORS
 from adasid_exp.stages.fitting import save_weights, seed_everything, train
 from adasid_exp.stages.prepare import Prepare
 
-VECTORS = "vectors.npy"
 WEIGHTS = "model.safetensors"
 
 
@@ -72,7 +72,11 @@ class Behave(Stage):
         np.save(out / VECTORS, vectors)
         save_weights(model, out / WEIGHTS)
         (out / METRICS).write_text(json.dumps({key: float(value) for key, value in metrics.items()}, indent=1))
-        return {"dim": int(vectors.shape[1]), "norm_popularity_spearman": norm_correlation(vectors, counts), **metrics}
+        return {
+            "dim": int(vectors.shape[1]),
+            "norm_popularity_spearman": norm_correlation(vectors, counts),
+            **metrics,
+        }
 
 
 def norm_correlation(vectors: np.ndarray, counts: np.ndarray) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
 
 from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.store import Manifest
@@ -39,18 +41,18 @@ class Embed(Stage):
     def label(self) -> str:
         return f"{self.cfg.data.name}-{self.modality}"
 
-    @cached_property
-    def encoder(self) -> Any:
-        if self.node.encoder is None:
-            return None
-        return instantiate(self.node.encoder)
-
     def settings(self) -> dict[str, Any]:
-        return {
-            "modality": self.modality,
-            "use_array": self.node.use_array,
-            "encoder": self.encoder.fingerprint() if self.encoder else None,
-        }
+        # Where an array may stand in for it, the encoder's weights need not be there to name the artifact.
+        described = plain(self.node.encoder) if self.node.use_array else self._encoder().fingerprint()
+        return {"modality": self.modality, "use_array": self.node.use_array, "encoder": described}
+
+    def _encoder(self) -> Any:
+        if self.node.encoder is None:
+            raise UserError(
+                f"data {self.cfg.data.name} brings no array {self.modality!r} and no encoder is set; add "
+                f"{self.modality}.npy to the data or +encoder@modalities.{self.modality}.encoder=minilm"
+            )
+        return instantiate(self.node.encoder)
 
     def inputs(self) -> dict[str, Stage]:
         return {"dataset": Prepare(self.cfg)}
@@ -58,7 +60,10 @@ class Embed(Stage):
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
         dataset = Dataset.load(inputs["dataset"])
         if self.node.use_array and self.modality in dataset.arrays:
-            vectors, source = np.asarray(dataset.arrays[self.modality], dtype=np.float32), self._array_note(inputs)
+            vectors, source = (
+                np.asarray(dataset.arrays[self.modality], dtype=np.float32),
+                self._array_note(inputs),
+            )
         else:
             vectors, source = self._encode(dataset)
         np.save(out / VECTORS, vectors)
@@ -69,16 +74,11 @@ class Embed(Stage):
         return next((note for note in notes if self.modality in note), "array shipped with the data")
 
     def _encode(self, dataset: Dataset) -> tuple[np.ndarray, str]:
-        if self.encoder is None:
-            raise UserError(
-                f"data {self.cfg.data.name} brings no array {self.modality!r} and modalities.{self.modality}.encoder "
-                f"is null; add {self.modality}.npy to the data or set +encoder@modalities.{self.modality}.encoder=minilm"
+        encoder = self._encoder()
+        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task(self.title)
+            encoded = encoder.encode(
+                dataset.items.to_dicts(), lambda done, total: bar.update(task, completed=done, total=total)
             )
-        encoded = self.encoder.encode(dataset.items.to_dicts(), lambda done, total: None)
-        facts = self.encoder.fingerprint()
-        return np.asarray(encoded.vectors, dtype=np.float32), f"{facts} ({len(encoded.missing)} items without input)"
-
-
-def content_stages(cfg: DictConfig) -> dict[str, Stage]:
-    """The `embed` stage of every content modality in the config, by modality name."""
-    return {str(name): Embed(cfg, str(name)) for name in plain(cfg.modalities)}
+        source = f"{encoder.fingerprint()}, {len(encoded.missing)} of {len(dataset.items)} items had nothing to encode"
+        return np.asarray(encoded.vectors, dtype=np.float32), source

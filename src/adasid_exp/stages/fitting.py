@@ -93,6 +93,11 @@ def save_weights(model: torch.nn.Module, path: Path) -> None:
     save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, path)
 
 
+def outcomes_of(module: Any) -> dict[str, np.ndarray]:
+    """What the last test kept of each row, as arrays."""
+    return {key: value.cpu().numpy() for key, value in module.outcomes().items()}
+
+
 def seed_everything(seed: int) -> None:
     """Seeds python, numpy and torch; called before a model is built."""
     random.seed(seed)

@@ -42,4 +42,8 @@ class Prepare(Stage):
         raw = self.reader.read()
         dataset = Dataset.from_raw(raw, minimum_interactions=self.cfg.data.minimum_interactions)
         dataset.save(out)
-        return {"statistics": asdict(dataset.statistics()), "skipped": dict(raw.skipped), "notes": list(raw.notes)}
+        return {
+            "statistics": asdict(dataset.statistics()),
+            "skipped": dict(raw.skipped),
+            "notes": list(raw.notes),
+        }

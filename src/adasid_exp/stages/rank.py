@@ -16,7 +16,7 @@ from adasid_exp.data.splits import training_counts
 from adasid_exp.stages.assign import Assign
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.building import build, identity, names_of
-from adasid_exp.stages.fitting import save_weights, seed_everything, train
+from adasid_exp.stages.fitting import outcomes_of, save_weights, seed_everything, train
 from adasid_exp.stages.prepare import Prepare
 
 WEIGHTS = "model.safetensors"
@@ -77,7 +77,7 @@ class Rank(Stage):
             **trainer.validate(module, datamodule=data, verbose=False)[0],
             **trainer.test(module, datamodule=data, verbose=False)[0],
         }
-        rows = {key: value.cpu().numpy() for key, value in module.outcomes().items()}
+        rows = outcomes_of(module)
         rows["item_count"] = training_counts(dataset, split)[rows["item"]]
         Results(metrics={key: float(value) for key, value in metrics.items()}, rows=rows).save(out)
         save_weights(model, out / WEIGHTS)

@@ -12,8 +12,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 from adasid_exp.artifacts.provenance import commit, hardware
 from adasid_exp.artifacts.results import METRICS
@@ -36,6 +37,9 @@ from adasid_exp.stages.schedule import Progress, jobs_of, run_jobs, stage_of
 from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
+
+BAR = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+"""What the terminal shows while a grid runs."""
 
 
 class Reproduce:
@@ -76,8 +80,18 @@ class Reproduce:
             return {}
         processes = min(self.cfg.stage.jobs or os.cpu_count() or 1, len(jobs))
         log.info("%d cells need %d artifacts; %d processes, one thread each", len(cells), len(jobs), processes)
-        with Live(Text(""), console=Console(stderr=True), transient=True, auto_refresh=False) as live:
-            return run_jobs(jobs, store.root, processes, quiet, lambda progress: live.update(_line(progress), refresh=True))
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            return run_jobs(jobs, store.root, processes, quiet, lambda progress: log.info("%s", _line(progress)))
+        with Bar(*BAR, console=console, transient=True) as bar:
+            task = bar.add_task("", total=len(jobs))
+            return run_jobs(
+                jobs,
+                store.root,
+                processes,
+                quiet,
+                lambda progress: bar.update(task, completed=progress.done, description=_line(progress)),
+            )
 
 
 def own_overrides() -> list[str]:
@@ -85,15 +99,14 @@ def own_overrides() -> list[str]:
     return [text for text in HydraConfig.get().overrides.task if not text.lstrip("+~").startswith(("stage", "seed="))]
 
 
-def _line(progress: Progress) -> Text:
+def _line(progress: Progress) -> str:
     done = f"{progress.done}/{progress.total} artifacts"
     failed = f", {len(progress.failed)} failed" if progress.failed else ""
-    return Text(f"{done}{failed}; making: {', '.join(progress.running) or 'nothing'}")
+    making = f"; making {', '.join(progress.running)}" if progress.running else ""
+    return escape(f"{done}{failed}{making}")
 
 
-def report(
-    grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, data: str
-) -> tuple[Table, Any]:
+def report(grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, data: str) -> tuple[Table, Any]:
     """The table and the tidy runs of what is in the store; cells that are not there stay missing."""
     runs = runs_frame([record for cell in cells for record in _records(cell, store)])
     columns = [
@@ -160,7 +173,8 @@ def _notes(
         modalities = ", ".join([*map(str, stage.cfg.modalities), "behavior"])
         yield f"Data: {data}; modalities: {modalities}; SASRec behind them: {stage.cfg.behavior.name}."
     broken = bound_violations(runs)
-    yield f"Bound N@100 - N@50 <= (R@100 - R@50)/log2 52: {'BROKEN by ' + '; '.join(broken) if broken else 'holds for every run here'}."
+    verdict = f"BROKEN by {'; '.join(broken)}" if broken else "holds for every run here"
+    yield f"Bound N@100 - N@50 <= (R@100 - R@50)/log2 52: {verdict}."
     theirs = paper_bound_violations({name: row.paper.get(data, {}) for name, row in rows.items()})
     if theirs:
         yield f"Rows of the paper shown here that break that bound: {', '.join(theirs)}."

@@ -18,7 +18,7 @@ from adasid_exp.stages.assign import Assign
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.behave import Behave, trained_behavior
 from adasid_exp.stages.building import build, identity, names_of
-from adasid_exp.stages.fitting import save_weights, seed_everything, train
+from adasid_exp.stages.fitting import outcomes_of, save_weights, seed_everything, train
 from adasid_exp.stages.prepare import Prepare
 
 WEIGHTS = "model.safetensors"
@@ -81,7 +81,7 @@ class Retrieve(Stage):
         }
         results = Results(
             metrics={key: float(value) for key, value in metrics.items()},
-            rows={key: value.cpu().numpy() for key, value in module.outcomes().items()},
+            rows=outcomes_of(module),
         )
         results.save(out)
         save_weights(model, out / WEIGHTS)

@@ -88,8 +88,10 @@ def make_one(job: Job, root: Path) -> str | None:
     """Runs in a worker: makes the artifact and returns None, or the reason it could not."""
     torch.set_num_threads(1)
     try:
-        stage = next(s for s in stage_of(job.overrides).walk() if s.signature == job.signature)
-        stage.ensure(Store(root))
+        stages = {stage.signature: stage for stage in stage_of(job.overrides).walk()}
+        if job.signature not in stages:
+            return "the configuration or the data changed while the grid was running; run it again"
+        stages[job.signature].ensure(Store(root))
     except UserError as error:
         return str(error)
     except Exception:  # noqa: BLE001 - whatever it is must reach the report and not lose the other cells

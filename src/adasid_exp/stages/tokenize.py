@@ -15,13 +15,13 @@ from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.data.items import ItemDataModule
 from adasid_exp.data.splits import training_counts
-from adasid_exp.stages import behave, embed
 from adasid_exp.stages.base import Stage, plain, without
 from adasid_exp.stages.behave import Behave
 from adasid_exp.stages.building import NOT_ARGUMENTS, construct, identity
-from adasid_exp.stages.embed import content_stages
+from adasid_exp.stages.embed import VECTORS, Embed
 from adasid_exp.stages.fitting import save_weights, seed_everything, train
 from adasid_exp.stages.prepare import Prepare
+from adasid_exp.types import UserError
 
 WEIGHTS = "model.safetensors"
 BEHAVIOR = "behavior"
@@ -63,17 +63,31 @@ class Tokenize(Stage):
         return {"slots": len(model.layout.sizes), "steps": trainer.global_step}
 
 
+def modalities_of(cfg: DictConfig) -> list[str]:
+    """The embeddings the tokenizer reads: those it names, else all content in the config's order and behavior."""
+    return plain(cfg.tokenizer.modalities) or [*plain(cfg.modalities), BEHAVIOR]
+
+
 def item_inputs(cfg: DictConfig, task: str) -> dict[str, Stage]:
-    """What item embeddings of a task are made from."""
-    return {"dataset": Prepare(cfg), BEHAVIOR: Behave(cfg, task), **content_stages(cfg)}
+    """What the tokenizer's item embeddings are made from; nothing it does not read.
+
+    Raises:
+        UserError: the tokenizer names a modality the config lacks.
+    """
+    inputs: dict[str, Stage] = {"dataset": Prepare(cfg)}
+    for name in modalities_of(cfg):
+        if name != BEHAVIOR and name not in cfg.modalities:
+            known = ", ".join([*map(str, cfg.modalities), BEHAVIOR])
+            raise UserError(f"tokenizer.modalities names {name!r}; this run has {known} (see conf/modalities)")
+        inputs[name] = Behave(cfg, task) if name == BEHAVIOR else Embed(cfg, name)
+    return inputs
 
 
 def item_embeddings(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> ItemEmbeddings:
-    """Gathers the vectors of every modality and the training counts of a task."""
+    """Gathers the vectors of every modality the tokenizer reads and the training counts of a task."""
     dataset = Dataset.load(inputs["dataset"])
     split = instantiate(cfg.splits[task])(dataset)
-    features = {name: np.load(inputs[name] / embed.VECTORS) for name in plain(cfg.modalities)}
-    features[BEHAVIOR] = np.load(inputs[BEHAVIOR] / behave.VECTORS)
+    features = {name: np.load(inputs[name] / VECTORS) for name in modalities_of(cfg)}
     return ItemEmbeddings(features=features, count=training_counts(dataset, split))
 
 
