@@ -59,9 +59,7 @@ def test_processes_agree_on_the_exact_whole_even_if_one_has_no_rows(tmp_path):
     context = torch.multiprocessing.get_context("fork")
     with context.Manager() as manager:
         results = manager.dict()
-        torch.multiprocessing.start_processes(
-            _work, (str(tmp_path / "store"), results), nprocs=3, start_method="fork"
-        )
+        torch.multiprocessing.start_processes(_work, (str(tmp_path / "store"), results), nprocs=3, start_method="fork")
         found = dict(results)
     metric = ClickMetrics()
     metric.update(*draw())

@@ -10,9 +10,7 @@ ROWS, INPUTS, PRIORS = 7, 5, 3
 
 def tower(dropout=0.0, scale=2.0, trained=True):
     torch.manual_seed(0)
-    model = GatedMlp(
-        inputs=INPUTS, priors=PRIORS, hidden=[8, 6, 4], gate_hidden=3, scale=scale, dropout=dropout
-    )
+    model = GatedMlp(inputs=INPUTS, priors=PRIORS, hidden=[8, 6, 4], gate_hidden=3, scale=scale, dropout=dropout)
     if trained:  # a gate's second layer starts at zero; training has moved it
         for gate in model.gates_out:
             torch.nn.init.normal_(gate.weight)
@@ -30,9 +28,8 @@ def test_forward_equals_pepnets_equations_with_a_separate_gate_unit_a_layer():
     hidden = features
     for i, layer in enumerate(model.layers):
         own = slice(3 * i, 3 * i + 3)  # this gate's part of the fused first layer
-        first = torch.relu(
-            torch.cat([features, prior], 1) @ model.gates_in.weight[own].T + model.gates_in.bias[own]
-        )
+        weight = torch.cat([model.gates_in.weight[own], model.gates_prior.weight[own]], 1)
+        first = torch.relu(torch.cat([features, prior], 1) @ weight.T + model.gates_prior.bias[own])
         gate = 2 * torch.sigmoid(first @ model.gates_out[i].weight.T + model.gates_out[i].bias)
         hidden = torch.relu(hidden @ layer.weight.T + layer.bias) * gate
     expected = hidden @ model.output.weight[0] + model.output.bias

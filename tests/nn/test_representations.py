@@ -69,9 +69,7 @@ def test_vectors_equal_a_loop_over_items_and_slots(way):
         found = model(torch.tensor([item]))[0]
         torch.testing.assert_close(found, model.projection.weight @ features + model.projection.bias)
         prior = model.prior(torch.tensor([item]))[0]
-        torch.testing.assert_close(
-            prior, model.prior_projection.weight @ features + model.prior_projection.bias
-        )
+        torch.testing.assert_close(prior, model.prior_projection.weight @ features + model.prior_projection.bias)
 
 
 def test_few_and_many_look_ups_agree():
@@ -119,9 +117,7 @@ def test_permuting_slots_with_their_tables_changes_nothing(way):
     extra = [torch.tensor([15 + i]) for i in order] if one.projection.in_features > 15 else []
     with torch.no_grad():
         other.table.weight[1:] = torch.cat([blocks[i] for i in order])
-        other.projection.weight.copy_(
-            one.projection.weight[:, torch.cat([columns[i] for i in order] + extra)]
-        )
+        other.projection.weight.copy_(one.projection.weight[:, torch.cat([columns[i] for i in order] + extra)])
     torch.testing.assert_close(one(torch.arange(4)), other(torch.arange(4)))
 
 
@@ -137,9 +133,7 @@ def test_item_id_and_sum_of_both():
     both = SidAndItemId(items=4, sids=sids(), dim=6, slot_dim=5, prior_dim=2, slot_weights=ScalingWeights())
     items = torch.tensor([[1, 1], [3, 0]])
     torch.testing.assert_close(both(items), both.sid(items) + both.item_id.vectors.weight[items])
-    torch.testing.assert_close(
-        both.prior(items[0]), both.sid.prior(items[0]) + both.item_id.priors.weight[items[0]]
-    )
+    torch.testing.assert_close(both.prior(items[0]), both.sid.prior(items[0]) + both.item_id.priors.weight[items[0]])
     alone = ItemId(items=4, dim=6, prior_dim=2)
     assert torch.equal(alone(items), alone.vectors.weight[items])
     assert {alone.dim, both.dim, build(sids()).dim} == {6}

@@ -41,9 +41,7 @@ def test_features_and_priors_are_those_of_the_paper():
     model, rows = ppnet(), batch()
     vectors = model.representation.vectors.weight
     # Row 0: user 0, item 8, mean of items 1..3, and length 3 in the last of the buckets (0, 1..2, 3...).
-    features = torch.cat(
-        [model.user.weight[0], vectors[8], vectors[1:4].mean(0), model.history_length.weight[2]]
-    )
+    features = torch.cat([model.user.weight[0], vectors[8], vectors[1:4].mean(0), model.history_length.weight[2]])
     prior = torch.cat([model.user_prior.weight[0], model.representation.priors.weight[8]])
     expected = model.tower(features[None], prior[None])[0]
     torch.testing.assert_close(model(rows)[0], expected)

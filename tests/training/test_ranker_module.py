@@ -135,9 +135,7 @@ def test_weight_decay_is_the_gradient_of_the_penalty_on_tables_alone():
         F.binary_cross_entropy_with_logits(decayed(batch), batch.label).backward()
         second.step()
     for name, value in plain.named_parameters():
-        torch.testing.assert_close(
-            value, dict(decayed.named_parameters())[name], msg=name, atol=1e-5, rtol=1e-3
-        )
+        torch.testing.assert_close(value, dict(decayed.named_parameters())[name], msg=name, atol=1e-5, rtol=1e-3)
 
 
 def test_every_parameter_is_in_exactly_one_group():

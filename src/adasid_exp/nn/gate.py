@@ -42,18 +42,19 @@ class GatedMlp(nn.Module):
         self.scale = scale
         self.gate_hidden = gate_hidden
         self.layers = nn.ModuleList(nn.Linear(*widths) for widths in pairwise([inputs, *hidden]))
-        # The first layers of all gates read the same input: one product.
-        self.gates_in = nn.Linear(inputs + priors, gate_hidden * len(hidden))
+        # The first layers of all gates read the same input: one product. Its two halves are apart because no
+        # gradient is wanted for the features.
+        self.gates_in = nn.Linear(inputs, gate_hidden * len(hidden), bias=False)
+        self.gates_prior = nn.Linear(priors, gate_hidden * len(hidden))
         self.gates_out = nn.ModuleList(_zero_linear(gate_hidden, width) for width in hidden)
         self.dropout = Dropout(chance=dropout)
         self.output = nn.Linear(hidden[-1], 1)
 
     def gates(self, features: Tensor, prior: Tensor) -> list[Tensor]:
         """The gate of each hidden layer, ``[rows, width]``; no gradient reaches ``features``."""
-        first = self.gates_in(torch.cat([features.detach(), prior], 1)).split(self.gate_hidden, 1)
+        first = F.relu(self.gates_in(features.detach()) + self.gates_prior(prior)).split(self.gate_hidden, 1)
         return [
-            self.scale * torch.sigmoid(second(F.relu(hidden)))
-            for hidden, second in zip(first, self.gates_out, strict=True)
+            self.scale * torch.sigmoid(second(hidden)) for hidden, second in zip(first, self.gates_out, strict=True)
         ]
 
     def forward(self, features: Tensor, prior: Tensor) -> Tensor:

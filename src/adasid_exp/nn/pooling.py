@@ -1,4 +1,8 @@
-"""How a history becomes one vector."""
+"""How a history becomes one vector.
+
+Histories are short and differ in length, so they come packed: the vectors of all valid steps, row after row,
+with the row that each belongs to. A padded form would be three quarters padding.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def valid_steps(length: Tensor, steps: int) -> Tensor:
-    """Whether a step lies within its history: ``int64 [rows] -> bool [rows, steps]``."""
-    return torch.arange(steps, device=length.device) < length[:, None]
-
-
 class MeanPooling(nn.Module):
-    """Mean of the history's vectors; a zero vector for an empty history."""
+    """Mean of a history's vectors; a zero vector for an empty history."""
 
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.dim = dim
 
-    def forward(self, target: Tensor, history: Tensor, length: Tensor) -> Tensor:
-        """``target [rows, dim], history [rows, steps, dim], length int64 [rows] -> [rows, dim]``."""
-        share = valid_steps(length, history.shape[1]) / length.clamp(min=1)[:, None]
-        return torch.bmm(share.to(history.dtype)[:, None], history).squeeze(1)
+    def forward(self, target: Tensor, steps: Tensor, row: Tensor, length: Tensor) -> Tensor:
+        """``target [rows, dim], steps [all steps, dim], row [all steps], length [rows] -> [rows, dim]``."""
+        total = torch.zeros_like(target).index_add(0, row, steps)
+        return total / length.clamp(min=1)[:, None]
 
 
 class TargetAttention(nn.Module):
@@ -43,9 +42,8 @@ class TargetAttention(nn.Module):
         self.of_target = nn.Linear(dim, hidden, bias=False)
         self.weight = nn.Linear(hidden, 1)
 
-    def forward(self, target: Tensor, history: Tensor, length: Tensor) -> Tensor:
-        """``target [rows, dim], history [rows, steps, dim], length int64 [rows] -> [rows, dim]``."""
-        meeting = torch.cat([history, history * target[:, None]], 2)  # [rows, steps, 2 dim]
-        hidden = F.relu(self.of_history(meeting) + self.of_target(target)[:, None])
-        weight = self.weight(hidden).squeeze(2) * valid_steps(length, history.shape[1])
-        return torch.bmm(weight[:, None], history).squeeze(1)
+    def forward(self, target: Tensor, steps: Tensor, row: Tensor, length: Tensor) -> Tensor:
+        """``target [rows, dim], steps [all steps, dim], row [all steps], length [rows] -> [rows, dim]``."""
+        meeting = torch.cat([steps, steps * target[row]], 1)  # [all steps, 2 dim]
+        hidden = F.relu(self.of_history(meeting) + self.of_target(target)[row])
+        return torch.zeros_like(target).index_add(0, row, self.weight(hidden) * steps)

@@ -50,9 +50,7 @@ class PPNet(Ranker):
         self.user_prior = EmbeddingTable(users + 1, prior_dim, padding_idx=users)
         self.history_length = EmbeddingTable(len(length_buckets) + 1, feature_dim)
         self.register_buffer("length_bounds", torch.tensor(list(length_buckets)), persistent=False)
-        self.tower = tower(
-            inputs=2 * feature_dim + 2 * representation.dim, priors=prior_dim + representation.prior_dim
-        )
+        self.tower = tower(inputs=2 * feature_dim + 2 * representation.dim, priors=prior_dim + representation.prior_dim)
 
     def forward(self, batch: ImpressionBatch) -> Tensor:
         """Logits of the impressions, ``[rows]``."""
@@ -62,10 +60,10 @@ class PPNet(Ranker):
 
     def features(self, user: Tensor, batch: ImpressionBatch) -> Tensor:
         """All feature embeddings side by side, ``[rows, inputs]``."""
-        vectors = self.representation(
-            torch.cat([batch.item[:, None], batch.history], 1)
-        )  # [rows, 1 + steps, dim]
-        target, history = vectors[:, 0], vectors[:, 1:]
+        valid = torch.arange(batch.history.shape[1], device=user.device) < batch.length[:, None]
+        row, step = valid.nonzero(as_tuple=True)
+        vectors = self.representation(torch.cat([batch.item, batch.history[row, step]]))
+        target, steps = vectors.split([len(user), len(row)])
+        pooled = self.pooling(target, steps, row, batch.length)
         bucket = torch.bucketize(batch.length, self.length_bounds)
-        pooled = self.pooling(target, history, batch.length)
         return torch.cat([self.user(user), target, pooled, self.history_length(bucket)], 1)

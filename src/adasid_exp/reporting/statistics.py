@@ -78,9 +78,7 @@ def mean_std(values: Sequence[float]) -> Spread:
     return Spread(mean=float(np.mean(values)), std=std, runs=len(values))
 
 
-def difference_of_means(
-    first: np.ndarray, second: np.ndarray, weight: np.ndarray | None, how: Bootstrap
-) -> Difference:
+def difference_of_means(first: np.ndarray, second: np.ndarray, weight: np.ndarray | None, how: Bootstrap) -> Difference:
     """Bootstrap of the difference of two (weighted) means of per-user figures, each float ``[users]``.
 
     ``weight`` (None: all alike) belongs to the user, so a resample changes the mean's denominator too.
@@ -126,9 +124,7 @@ def difference_of_auc(
     return _summarized(value, np.concatenate(found), len(names), how)
 
 
-def _weighted_auc(
-    group: np.ndarray, label: np.ndarray, score: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
+def _weighted_auc(group: np.ndarray, label: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """AUC by how often each user counts, ``[draws, users] -> [draws]``; the rows are sorted once."""
     order = np.argsort(score, kind="stable")
     ascending = score[order]
@@ -166,9 +162,7 @@ def _summarized(value: float, found: np.ndarray, users: int, how: Bootstrap) -> 
     low, high = np.quantile(found, [outside, 1 - outside])
     tail = min((found <= 0).sum(), (found >= 0).sum())
     p_value = min(1.0, 2 * (tail + 1) / (len(found) + 1))
-    return Difference(
-        value=float(value), low=float(low), high=float(high), p_value=float(p_value), users=users
-    )
+    return Difference(value=float(value), low=float(low), high=float(high), p_value=float(p_value), users=users)
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

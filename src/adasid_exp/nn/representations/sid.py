@@ -29,9 +29,7 @@ class Sid(ItemRepresentation):
     codes: Tensor
     weights: Tensor
 
-    def __init__(
-        self, *, sids: SidTable, dim: int, slot_dim: int, prior_dim: int, slot_weights: SlotWeights
-    ) -> None:
+    def __init__(self, *, sids: SidTable, dim: int, slot_dim: int, prior_dim: int, slot_weights: SlotWeights) -> None:
         super().__init__()
         self.dim, self.prior_dim = dim, prior_dim
         self.slot_weights = slot_weights
