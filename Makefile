@@ -27,6 +27,8 @@ else
 endif
 CHOSEN = $(if $(METHODS),stage.methods=[$(METHODS)]) $(if $(SEEDS),stage.seeds=[$(SEEDS)]) $(if $(JOBS),stage.jobs=$(JOBS)) $(ARGS)
 
+HAVE_DATA = test "$(DATA)" = toy || test -d "$(DATA)" || { echo "no data in $(DATA): get Amazon Beauty with 'make data-beauty', or name its folder: make $@ DATA=path/to/beauty (DATA=toy needs none)"; exit 2; }
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -51,8 +53,13 @@ quickstart: setup  ## the whole of Table 2's pipeline on the embedded toy data, 
 
 .PHONY: reproduce-table2
 reproduce-table2: setup  ## Table 2 on DATA (METHODS, SEEDS choose; a killed run goes on where it was)
-	@test "$(DATA)" = toy || test -d "$(DATA)" || { echo "no data in $(DATA): get Amazon Beauty with 'make data-beauty', or name its folder: make $@ DATA=path/to/beauty (DATA=toy needs none)"; exit 2; }
+	@$(HAVE_DATA)
 	$(RUN) stage=reproduce stage.grid=table2 $(WHAT) $(CHOSEN)
+
+.PHONY: reproduce-behavior
+reproduce-behavior: setup  ## four ways to train SASRec on DATA: quality on validation, norm against popularity
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=behavior $(WHAT) $(CHOSEN)
 
 .PHONY: data-beauty
 data-beauty: setup  ## download the public Amazon Beauty files into data/beauty

@@ -90,7 +90,7 @@ class Reproduce:
                 store.root,
                 processes,
                 quiet,
-                lambda progress: bar.update(task, completed=progress.done, description=_line(progress)),
+                lambda progress: bar.update(task, completed=progress.done, description=escape(_line(progress))),
             )
 
 
@@ -103,7 +103,7 @@ def _line(progress: Progress) -> str:
     done = f"{progress.done}/{progress.total} artifacts"
     failed = f", {len(progress.failed)} failed" if progress.failed else ""
     making = f"; making {', '.join(progress.running)}" if progress.running else ""
-    return escape(f"{done}{failed}{making}")
+    return f"{done}{failed}{making}"
 
 
 def report(grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, data: str) -> tuple[Table, Any]:
