@@ -56,7 +56,7 @@ def router(kind=BehavioralRouter, threshold=0.0):
 
 
 def bucket_sparsity(mean=0.4):
-    knobs = {"growth": 1.05, "smoothing": 0.9, "floor": 1e-4, "ceiling": 0.3, "dead_band": 0.0, "settle": 0.9}
+    knobs = {"growth": 1.05, "smoothing": 0.9, "floor": 1e-4, "ceiling": 0.05, "dead_band": 0.0, "settle": 0.9}
     return partial(BucketSparsity, target=MeanTarget(mean=mean), controller=StrengthController(buckets=10, **knobs))
 
 
@@ -83,7 +83,7 @@ def build(items=None, seed=0, dims=None, **parts):
         "reconstruction": partial(BalancedReconstruction, weight=1.0),
         "auxiliary": partial(AuxiliaryDecoders, weight=0.0),
         "orthogonality": Orthogonality(weight=0.0),
-        "quantization": 1.0,
+        "quantization": 16.0,
         "revival_items": 1024,
         "fill_empty": False,
     }

@@ -17,6 +17,7 @@ from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.functional import codebook
+from adasid_exp.functional.sparsity import handover_weights
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.tokenize import BEHAVIOR, Tokenize, item_embeddings, item_inputs, trained_tokenizer
 from adasid_exp.types import PAD, ItemBatch
@@ -51,21 +52,28 @@ class Assign(Stage):
         dataset = Dataset.load(inputs["dataset"])
         items = item_embeddings(self.cfg, self.task, inputs)
         model = trained_tokenizer(self.cfg.tokenizer, items, inputs["tokenizer"])
-        encoded = [model.encode(batch) for batch in chunks(items)]
-        sids = SemanticIds(
-            item_ids=dataset.item_ids,
-            codes=torch.cat([part.codes for part in encoded]).to(torch.int16).numpy(),
-            weights=torch.cat([part.weights for part in encoded]).float().numpy(),
-            modalities=model.layout.modalities,
-            sizes=model.layout.sizes,
-            ordered=model.layout.ordered,
-        )
+        sids = assigned(model, items, dataset.item_ids)
         sids.save(out)
         per_item = item_columns(model, items, sids)
         pl.DataFrame({"item_id": dataset.item_ids, **per_item}).write_parquet(out / ITEMS)
         metrics = quality(sids) | reconstruction(model, items) | by_popularity(per_item, items.count)
         (out / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True))
         return {"modalities": sorted(set(sids.modalities)), **metrics}
+
+
+def assigned(model: Any, items: ItemEmbeddings, item_ids: np.ndarray) -> SemanticIds:
+    """The SIDs of all items, their weights as downstream models take them (spec 1.9)."""
+    encoded = [model.encode(batch) for batch in chunks(items)]
+    codes = torch.cat([part.codes for part in encoded])
+    weights = handover_weights(codes, torch.cat([part.weights for part in encoded]), model.layout.modalities)
+    return SemanticIds(
+        item_ids=item_ids,
+        codes=codes.to(torch.int16).numpy(),
+        weights=weights.float().numpy(),
+        modalities=model.layout.modalities,
+        sizes=model.layout.sizes,
+        ordered=model.layout.ordered,
+    )
 
 
 def chunks(items: ItemEmbeddings) -> Iterator[ItemBatch]:
