@@ -111,9 +111,7 @@ def test_a_catalogue_without_interactions_is_refused():
         richness(LogCount(), Rank()).fit(torch.ones(3, 2), torch.zeros(3, dtype=torch.int64))
 
 
-@pytest.mark.parametrize(
-    "normalizer", [MinMax(), Rank(), ClippedMinMax(low_quantile=0.05, high_quantile=0.9)]
-)
+@pytest.mark.parametrize("normalizer", [MinMax(), Rank(), ClippedMinMax(low_quantile=0.05, high_quantile=0.9)])
 def test_a_loaded_scale_maps_new_items_alike(normalizer):
     behavior, count = catalogue()
     model = richness(L2Norm(), normalizer)

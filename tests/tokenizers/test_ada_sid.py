@@ -330,7 +330,11 @@ def test_without_a_router_every_slot_speaks(items):
 
 @pytest.mark.parametrize(
     "book",
-    [partial(EmaCodebook, **BOOK, decay=0.9), partial(IbqCodebook, **BOOK, temperature=0.1), partial(SimVqCodebook, **BOOK)],
+    [
+        partial(EmaCodebook, **BOOK, decay=0.9),
+        partial(IbqCodebook, **BOOK, temperature=0.1),
+        partial(SimVqCodebook, **BOOK),
+    ],
 )
 def test_every_codebook_rule_learns(items, book):
     small = rows(items, torch.arange(512))

@@ -17,5 +17,5 @@ def alignment_weight(richness: Tensor, *, alpha: float, beta: float) -> Tensor:
     Returns:
         ``[items]``, exactly 1 at richness 1.
     """
-    ceiling = torch.sigmoid(richness.new_tensor(alpha) - beta)
+    ceiling = torch.sigmoid(torch.full((), alpha, dtype=richness.dtype, device=richness.device) - beta)
     return torch.sigmoid(richness * alpha - beta) / ceiling

@@ -64,9 +64,7 @@ def bucket_sums(values: Tensor, bucket: Tensor, buckets: int) -> tuple[Tensor, T
     return sums[0], sums[1]
 
 
-def handover_weights(
-    codes: Tensor, weights: Tensor, modalities: Sequence[str], *, ceiling: float = 4.0
-) -> Tensor:
+def handover_weights(codes: Tensor, weights: Tensor, modalities: Sequence[str], *, ceiling: float = 4.0) -> Tensor:
     """Slot weights as downstream models take them: behavior weights are brought to mean 1 over the catalogue.
 
     1 on shared and content slots, ``R / mean(R)`` clipped to ``[0, ceiling]`` on behavior slots, 0 on ``PAD``.
@@ -80,8 +78,6 @@ def handover_weights(
     used = codes != PAD
     behavior = torch.tensor([name == "behavior" for name in modalities], device=codes.device)
     counted = used & behavior & (weights > 0)
-    mean = (
-        weights[counted].double().mean() if bool(counted.any()) else weights.new_ones((), dtype=torch.float64)
-    )
+    mean = weights[counted].double().mean() if bool(counted.any()) else weights.new_ones((), dtype=torch.float64)
     scaled = (weights / mean.to(weights.dtype)).clamp(0, ceiling)
     return torch.where(behavior, scaled, torch.ones_like(weights)) * used

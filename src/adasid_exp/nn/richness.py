@@ -111,9 +111,7 @@ class Richness(nn.Module):
         require_positive_correlation: refuse a source that does not rise with the counts.
     """
 
-    def __init__(
-        self, *, source: nn.Module, normalizer: Normalizer, require_positive_correlation: bool
-    ) -> None:
+    def __init__(self, *, source: nn.Module, normalizer: Normalizer, require_positive_correlation: bool) -> None:
         super().__init__()
         self.source = source
         self.normalizer = normalizer
@@ -131,9 +129,7 @@ class Richness(nn.Module):
         """
         warm = count > 0
         if not bool(warm.any()):
-            raise UserError(
-                "richness: no item has a training interaction; check the split of the interactions"
-            )
+            raise UserError("richness: no item has a training interaction; check the split of the interactions")
         values = self.source(behavior[warm], count[warm])
         if self.require_positive_correlation:
             self._check(values, count[warm])

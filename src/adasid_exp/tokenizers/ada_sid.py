@@ -215,8 +215,6 @@ def chunks(items: ItemBatch) -> list[ItemBatch]:
     index, count = items.index.split(CHUNK), items.count.split(CHUNK)
     features = {name: values.split(CHUNK) for name, values in items.features.items()}
     return [
-        ItemBatch(
-            index=index[i], count=count[i], features={name: parts[i] for name, parts in features.items()}
-        )
+        ItemBatch(index=index[i], count=count[i], features={name: parts[i] for name, parts in features.items()})
         for i in range(len(index))
     ]

@@ -33,16 +33,12 @@ def plan_slots(slots: Mapping[str, int], modalities: Sequence[str]) -> dict[str,
         )
     known = {SHARED, CONTENT, BEHAVIOR, *contents}
     if strange := sorted(set(slots) - known):
-        raise UserError(
-            f"tokenizer.slots: no group {', '.join(strange)} here, only {', '.join(sorted(known))}"
-        )
+        raise UserError(f"tokenizer.slots: no group {', '.join(strange)} here, only {', '.join(sorted(known))}")
     plan = {SHARED: slots.get(SHARED, 0)}
     plan |= {name: slots.get(name, slots.get(CONTENT, 0)) for name in contents}
     plan[BEHAVIOR] = slots.get(BEHAVIOR, 0)
     if plan[BEHAVIOR] < 1 or min(plan.values()) < 0:
-        raise UserError(
-            f"tokenizer.slots: {plan} must give behavior at least 1 slot and no group fewer than 0"
-        )
+        raise UserError(f"tokenizer.slots: {plan} must give behavior at least 1 slot and no group fewer than 0")
     return {group: count for group, count in plan.items() if count}
 
 

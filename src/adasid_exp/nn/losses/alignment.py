@@ -105,9 +105,7 @@ class AdaptiveAlignment(Alignment):
         alpha, beta: shape of the controller's curve over richness.
     """
 
-    def __init__(
-        self, *, alpha: float, beta: float, temperature: float, weight: float, pairing: nn.Module
-    ) -> None:
+    def __init__(self, *, alpha: float, beta: float, temperature: float, weight: float, pairing: nn.Module) -> None:
         super().__init__(temperature=temperature, weight=weight, pairing=pairing)
         self.alpha = alpha
         self.beta = beta
