@@ -20,6 +20,8 @@ from adasid_exp.types import PAD, TargetRank
 
 USERS_AT_ONCE = 64
 ITEMS_AT_ONCE = 65_536
+TILE = 4096
+"""Items scored at once: with 64 users a tile of scores is 1 MB and stays in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,10 @@ def exact_top_k(
         users_at_once: users of one table.
         items_at_once: items of one block; no result depends on either.
     """
-    parts = [_user_top_k(part, rows, k, weights, items_at_once) for part in _tables(log_probs, users_at_once)]
+    if not len(rows):
+        raise ValueError(f"a catalogue of {tuple(rows.shape)} has no item to rank")
+    room = log_probs.new_empty(min(users_at_once, len(log_probs)), min(items_at_once, len(rows)))
+    parts = [_user_top_k(part, rows, k, weights, room) for part in _tables(log_probs, users_at_once)]
     return TopK(items=torch.cat([p.items for p in parts]), scores=torch.cat([p.scores for p in parts]))
 
 
@@ -140,7 +145,7 @@ def target_rank(
     *,
     weights: Tensor | None = None,
     users_at_once: int = USERS_AT_ONCE,
-    items_at_once: int = ITEMS_AT_ONCE,
+    items_at_once: int = TILE,
 ) -> TargetRank:
     """Where each user's held-out item stands, at item and at SID level, in one pass over the distinct SIDs.
 
@@ -166,17 +171,26 @@ def _tables(log_probs: Tensor, users_at_once: int) -> Iterator[Tensor]:
         yield part.flatten(1).t().contiguous()
 
 
-def _user_top_k(table: Tensor, rows: Tensor, k: int, weights: Tensor | None, items_at_once: int) -> TopK:
-    best: TopK | None = None
-    for start in range(0, len(rows), items_at_once):
-        block = slice(start, start + items_at_once)
-        scores = score_rows(table, rows[block], None if weights is None else weights[block])
-        found = top_k_of_scores(scores.t().contiguous(), k)
+def _user_top_k(table: Tensor, rows: Tensor, k: int, weights: Tensor | None, room: Tensor) -> TopK:
+    """Top k of one table's users; ``room`` ``[users, items_at_once]`` is scratch space for a block."""
+    users, blocks = table.shape[1], rows.split(room.shape[1])
+    factors = [None] * len(blocks) if weights is None else weights.split(room.shape[1])
+    best, start = None, 0
+    for block, factor in zip(blocks, factors, strict=True):
+        scores = _filled(room[:users, : len(block)], table, block, factor)
+        found = top_k_of_scores(scores, k)
         found = TopK(items=found.items + start, scores=found.scores)
         best = found if best is None else _merged(best, found, k)
-    if best is None:
-        raise ValueError(f"a catalogue of {tuple(rows.shape)} has no item to rank")
-    return best
+        start += len(block)
+    return best  # type: ignore[return-value]
+
+
+def _filled(room: Tensor, table: Tensor, rows: Tensor, weights: Tensor | None) -> Tensor:
+    """Scores ``[users, items]`` of ``rows``, written to ``room`` tile by tile."""
+    for start in range(0, len(rows), TILE):
+        tile = slice(start, start + TILE)
+        room[:, tile] = score_rows(table, rows[tile], None if weights is None else weights[tile]).t()
+    return room
 
 
 def _merged(first: TopK, second: TopK, k: int) -> TopK:
@@ -198,11 +212,9 @@ def _ordered_keys(scores: Tensor) -> Tensor:
     return (rising.long() << 32) + (0xFFFFFFFF - columns)
 
 
-def _count(
-    table: Tensor, distinct: DistinctRows, own: Tensor, weights: Tensor | None, items_at_once: int
-) -> Tensor:
+def _count(table: Tensor, distinct: DistinctRows, own: Tensor, weights: Tensor | None, items_at_once: int) -> Tensor:
     """Items and SIDs above and level with each user's own row ``own``, int64 ``[4, users]``."""
-    wanted = score_rows(table, distinct.rows[own], None if weights is None else weights[own]).diagonal()
+    wanted = score_rows(table, distinct.rows[own], None if weights is None else weights[own]).diagonal().contiguous()
     counts = torch.zeros(4, len(own), dtype=torch.int64, device=own.device)
     for start in range(0, len(distinct.rows), items_at_once):
         block = slice(start, start + items_at_once)
