@@ -82,7 +82,8 @@ class ImpressionBatch(TensorRecord):
     """Impressions to be ranked.
 
     Attributes:
-        user: user index, int64 ``[rows]``; ``users`` (one past the last) for a user the training part lacks.
+        user: user index, int64 ``[rows]``; of a user the training part lacks her index plus ``users``, so that
+            metrics tell unknown users apart while models give them one row.
         item: item index, int64 ``[rows]``.
         history: the user's last items before the impression within the training part, int64 ``[rows, steps]``.
         length: valid steps, int64 ``[rows]``; may be 0.

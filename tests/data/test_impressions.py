@@ -25,7 +25,7 @@ def _reference(dataset, split, rows, history):
         user = int(dataset.user[row])
         before = [int(dataset.item[r]) for r in range(dataset.offsets[user], row) if split.train[r]]
         label = float(dataset.liked[row])
-        yield user if user in known else users, int(dataset.item[row]), tuple(before[-history:]), label
+        yield user if user in known else users + user, int(dataset.item[row]), tuple(before[-history:]), label
 
 
 @pytest.mark.parametrize("history", [1, 4, 20])

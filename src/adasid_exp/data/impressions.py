@@ -18,13 +18,14 @@ def training_impressions(dataset: Dataset, split: Split) -> np.ndarray:
 
 
 def user_index(dataset: Dataset, split: Split) -> np.ndarray:
-    """Index of each user's own parameters, int64 ``[users]``: ``users`` where no training impression has any.
+    """Index of each user, int64 ``[users]``: her own number, plus ``users`` if she has no training impression.
 
-    A user who is only in unlabelled training rows counts as unknown too, since a table row that no training
-    impression ever reads stays at its random start; such a user still has a history.
+    Unknown users stay apart, since GAUC counts per user; a ranker gives all of them the same parameters. A user
+    who is only in unlabelled training rows is unknown too: a table row that no training impression ever reads
+    stays at its random start. Such a user still has a history.
     """
     users = len(dataset.user_ids)
-    index = np.full(users, users, dtype=np.int64)
+    index = np.arange(users, dtype=np.int64) + users
     known = dataset.user[training_impressions(dataset, split)]
     index[known] = known
     return index

@@ -78,6 +78,7 @@ class Rank(Stage):
             **trainer.test(module, datamodule=data, verbose=False)[0],
         }
         rows = outcomes_of(module)
+        rows["user"] = rows["user"] % len(dataset.user_ids)
         rows["item_count"] = training_counts(dataset, split)[rows["item"]]
         Results(metrics={key: float(value) for key, value in metrics.items()}, rows=rows).save(out)
         save_weights(model, out / WEIGHTS)
