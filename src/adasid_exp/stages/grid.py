@@ -51,7 +51,8 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A parsed grid file: the attributes are its keys. ``profiles`` are per-item columns shown by popularity."""
+    """A parsed grid file: the attributes are its keys. ``profiles`` are per-item columns shown by popularity,
+    ``compared`` the test metrics in which the best row is held against the next best, by part."""
 
     name: str
     title: str
@@ -60,6 +61,7 @@ class Grid:
     rows: Mapping[str, Row]
     notes: tuple[str, ...]
     profiles: Mapping[str, str]
+    compared: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ def _grid(tree: Any) -> Grid:
         rows={name: _row(node) for name, node in tree["rows"].items()},
         notes=tuple(tree["notes"]),
         profiles=tree["profiles"],
+        compared={part: tuple(names) for part, names in tree["compared"].items()},
     )
 
 

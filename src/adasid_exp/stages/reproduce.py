@@ -31,6 +31,7 @@ from adasid_exp.reporting.table import (
     runs_frame,
 )
 from adasid_exp.stages.base import Stage
+from adasid_exp.stages.compare import comparisons
 from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, load_grid
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.stages.schedule import Progress, jobs_of, run_jobs, stage_of
@@ -175,6 +176,7 @@ def _notes(
     broken = bound_violations(runs)
     verdict = f"BROKEN by {'; '.join(broken)}" if broken else "holds for every run here"
     yield f"Bound N@100 - N@50 <= (R@100 - R@50)/log2 52: {verdict}."
+    yield from comparisons(rows, cells, store, grid.compared)
     theirs = paper_bound_violations({name: row.paper.get(data, {}) for name, row in rows.items()})
     if theirs:
         yield f"Rows of the paper shown here that break that bound: {', '.join(theirs)}."
