@@ -37,9 +37,7 @@ def test_never_an_own_item_in_many_rows():
     generator = torch.Generator().manual_seed(1)
     weights = torch.randint(1, 400, (300,), generator=generator).double() ** 0.75
     own = torch.randint(0, 300, (2000, 21), generator=generator)
-    drawn = draw_excluding(
-        inverse_cdf(weights), own, torch.ones_like(own, dtype=torch.bool), uniform(2000, 50)
-    )
+    drawn = draw_excluding(inverse_cdf(weights), own, torch.ones_like(own, dtype=torch.bool), uniform(2000, 50))
     assert not (drawn[:, :, None] == own[:, None, :]).any()
     assert drawn.min() == 0
     assert drawn.max() == 299

@@ -38,9 +38,7 @@ def brute_scores(log_probs, codes):
 
 
 def brute_top_k(scores, k):
-    order = [
-        sorted(range(scores.shape[1]), key=lambda item: (-row[item], item))[:k] for row in scores.tolist()
-    ]
+    order = [sorted(range(scores.shape[1]), key=lambda item: (-row[item], item))[:k] for row in scores.tolist()]
     return torch.tensor(order)
 
 
@@ -56,9 +54,7 @@ def rpg_exact_top_k(log_probs, codes, k):
 @pytest.mark.parametrize(("users_at_once", "items_at_once"), [(64, 65_536), (3, 50), (1, 1), (7, 299)])
 def test_top_k_has_no_mismatch_with_brute_force(coarse, users_at_once, items_at_once):
     log_probs, codes = problem(0, users=20, items=300, slots=4, size=5, coarse=coarse)
-    top = exact_top_k(
-        log_probs, flat_rows(codes, 6), 40, users_at_once=users_at_once, items_at_once=items_at_once
-    )
+    top = exact_top_k(log_probs, flat_rows(codes, 6), 40, users_at_once=users_at_once, items_at_once=items_at_once)
     scores = brute_scores(log_probs, codes)
     wanted = brute_top_k(scores, 40)
     assert torch.equal(top.items, wanted)

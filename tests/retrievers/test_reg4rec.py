@@ -20,9 +20,7 @@ def table(seed=0, sizes=(5, 4, 5)):
     codes[-5:] = codes[0]
     weights = torch.rand(codes.shape, generator=generator).add(0.1) * (codes != PAD)
     weights[:, :2] = 1
-    return SidTable(
-        codes=codes, weights=weights, sizes=sizes, modalities=("text", "text", "behavior"), ordered=False
-    )
+    return SidTable(codes=codes, weights=weights, sizes=sizes, modalities=("text", "text", "behavior"), ordered=False)
 
 
 def make(sids, pad=None, sid_weights=None, dropout=0.0, weigh_scores=False):
@@ -50,9 +48,7 @@ def training():
 
 
 def held_out(batch):
-    return SequenceBatch(
-        user=batch.user, history=batch.history, length=batch.length, target=batch.target[:, 0]
-    )
+    return SequenceBatch(user=batch.user, history=batch.history, length=batch.length, target=batch.target[:, 0])
 
 
 def state_by_formula(model, sids, history):
@@ -68,9 +64,7 @@ def state_by_formula(model, sids, history):
 def slot_log_probs(model, sids, states, slot, pad_class):
     """softmax(cos(MLP_l(u), Emb_l) / tau) over the slot's own classes only."""
     dim = states.shape[-1]
-    first = F.relu(
-        F.linear(states, *(p.view(3, dim, -1)[slot].squeeze(-1) for p in model.heads.first.parameters()))
-    )
+    first = F.relu(F.linear(states, *(p.view(3, dim, -1)[slot].squeeze(-1) for p in model.heads.first.parameters())))
     words = first @ model.heads.second[slot]
     output = model.heads.output.table[slot]
     rows = list(range(sids.sizes[slot])) + ([len(output) - 1] if pad_class else [])
@@ -180,9 +174,7 @@ def test_weighted_scores_use_the_mean_weights_of_a_sid(training):
 def test_learns_a_planted_order_and_reloads():
     """Item i is followed by i + 1; SIDs are unique, so the rank must reach 1. A reload ranks alike."""
     codes = torch.stack([torch.arange(30) // 6, torch.arange(30) % 6], dim=1)
-    sids = SidTable(
-        codes=codes, weights=torch.ones(30, 2), sizes=(6, 6), modalities=("text", "text"), ordered=False
-    )
+    sids = SidTable(codes=codes, weights=torch.ones(30, 2), sizes=(6, 6), modalities=("text", "text"), ordered=False)
     whole = (torch.arange(60)[:, None] + torch.arange(7)) % 30
     length = torch.full((60,), 6)
     batch = SequenceBatch(user=torch.arange(60), history=whole[:, :-1], length=length, target=whole[:, 1:])

@@ -30,9 +30,7 @@ def cycle(items=30, steps=6, users=64):
 
 
 def held_out(batch):
-    return SequenceBatch(
-        user=batch.user, history=batch.history, length=batch.length, target=batch.target[:, -1]
-    )
+    return SequenceBatch(user=batch.user, history=batch.history, length=batch.length, target=batch.target[:, -1])
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,7 @@ class SlotHeads(nn.Module):
         init_std: spread of the initial output codebooks.
     """
 
-    def __init__(
-        self, *, slots: int, classes: int, dim: int, hidden: int, temperature: float, init_std: float
-    ) -> None:
+    def __init__(self, *, slots: int, classes: int, dim: int, hidden: int, temperature: float, init_std: float) -> None:
         super().__init__()
         self.slots, self.temperature = slots, temperature
         self.first = nn.Linear(dim, slots * hidden)

@@ -79,7 +79,5 @@ class CausalTransformer(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs ``[users, steps, dim]`` to states of the same shape; step t sees steps up to t."""
         if inputs.shape[1] > len(self.positions):
-            raise ValueError(
-                f"{inputs.shape[1]} steps are more than the {len(self.positions)} positions learned"
-            )
+            raise ValueError(f"{inputs.shape[1]} steps are more than the {len(self.positions)} positions learned")
         return self.norm(self.blocks(self.dropout(inputs + self.positions[: inputs.shape[1]])))

@@ -35,12 +35,8 @@ class ItemKnn(ScoredRetriever):
         self.items, self.steps, self.decay = items, steps, decay
         similar = cosine_of_users(*histories, items)
         self.register_buffer("starts", torch.from_numpy(similar.indptr.astype(np.int64)), persistent=False)
-        self.register_buffer(
-            "neighbors", torch.from_numpy(similar.indices.astype(np.int64)), persistent=False
-        )
-        self.register_buffer(
-            "similarities", torch.from_numpy(similar.data.astype(np.float32)), persistent=False
-        )
+        self.register_buffer("neighbors", torch.from_numpy(similar.indices.astype(np.int64)), persistent=False)
+        self.register_buffer("similarities", torch.from_numpy(similar.data.astype(np.float32)), persistent=False)
 
     def scores(self, batch: SequenceBatch) -> Tensor:
         age = batch.length[:, None] - 1 - torch.arange(batch.history.shape[1], device=batch.length.device)

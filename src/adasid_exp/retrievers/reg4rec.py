@@ -80,9 +80,7 @@ class ParallelReg4Rec(TrainableRetriever):
 
     @torch.no_grad()
     def rank(self, batch: SequenceBatch) -> TargetRank:
-        distinct = DistinctRows(
-            rows=self.distinct, sharers=self.sharers, of_item=self.of_item, shared=self.shared
-        )
+        distinct = DistinctRows(rows=self.distinct, sharers=self.sharers, of_item=self.of_item, shared=self.shared)
         return target_rank(self.log_probs(batch), distinct, batch.target, weights=self.score_weights)
 
     @torch.no_grad()
@@ -108,9 +106,7 @@ class ParallelReg4Rec(TrainableRetriever):
     def _log_probs(self, states: Tensor) -> Tensor:
         return F.log_softmax(self.heads(states, self.bias), dim=-1)
 
-    def _keep(
-        self, sids: SidTable, classes: int, pad: PadPolicy, weights: Tensor, weigh_scores: bool
-    ) -> None:
+    def _keep(self, sids: SidTable, classes: int, pad: PadPolicy, weights: Tensor, weigh_scores: bool) -> None:
         """Derives from the SIDs what loss and scores look up; not part of a checkpoint."""
         targets = pad.target_weights(sids.codes, weights)
         rows = flat_rows(sids.codes, classes)

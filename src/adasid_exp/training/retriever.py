@@ -85,9 +85,7 @@ class RetrieverModule(LightningModule):
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         rank = self.model.rank(batch)
         self.testing.update(rank)
-        self._outcomes.append(
-            torch.stack([batch.user, rank.above, rank.tied, rank.sid_above, rank.sid_tied], dim=1)
-        )
+        self._outcomes.append(torch.stack([batch.user, rank.above, rank.tied, rank.sid_above, rank.sid_tied], dim=1))
 
     def on_test_epoch_end(self) -> None:
         self._report("test", self.testing)

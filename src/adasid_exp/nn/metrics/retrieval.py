@@ -33,9 +33,7 @@ class RetrievalMetrics(Metric):
         if not cutoffs or min(cutoffs) < 1:
             raise ValueError(f"cutoffs must be positive list lengths, got {tuple(cutoffs)}")
         self.register_buffer("cutoffs", torch.tensor(tuple(cutoffs)), persistent=False)
-        self.names = [
-            f"{level}{kind}@{n}" for level in _LEVELS for kind in ("recall", "ndcg") for n in cutoffs
-        ]
+        self.names = [f"{level}{kind}@{n}" for level in _LEVELS for kind in ("recall", "ndcg") for n in cutoffs]
         zeros = torch.zeros(len(self.names), dtype=torch.float64)
         self.add_state("sums", default=zeros, dist_reduce_fx="sum")
         self.add_state("users", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
