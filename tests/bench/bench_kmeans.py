@@ -18,9 +18,7 @@ def inertia(points, centroids):
 def test_kmeans_against_scikit_learn(compare):
     random = np.random.default_rng(0)
     centres = random.standard_normal((300, 64))
-    points = (centres[random.integers(0, 300, ITEMS)] + 0.7 * random.standard_normal((ITEMS, 64))).astype(
-        np.float32
-    )
+    points = (centres[random.integers(0, 300, ITEMS)] + 0.7 * random.standard_normal((ITEMS, 64))).astype(np.float32)
     tensor = torch.from_numpy(points)
 
     def ours():

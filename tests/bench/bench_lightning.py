@@ -31,9 +31,7 @@ SMALL = (
 def parts():
     """Configuration, model in its module, and data of a small RQ-VAE."""
     torch.manual_seed(0)
-    cfg = config(
-        "+tokenizer=rq_vae", "+trainer=cpu", "+logger=csv", "+callbacks=default", "+progress=false", *SMALL
-    )
+    cfg = config("+tokenizer=rq_vae", "+trainer=cpu", "+logger=csv", "+callbacks=default", "+progress=false", *SMALL)
     data = ItemDataModule(embeddings=items(), batch_size=1024, seed=0)
     model = tokenizer_model(cfg.tokenizer, items())
     model.fit_statistics(data.items)

@@ -110,7 +110,5 @@ def test_meta_against_literal_eval(compare, meta):
 
 def plain(record):
     """One row as the reader documents it, by hand: text without HTML's escapes, a path without its root."""
-    texts = [
-        html.unescape(record[name]) if name in record else None for name in ("title", "brand", "description")
-    ]
+    texts = [html.unescape(record[name]) if name in record else None for name in ("title", "brand", "description")]
     return record["asin"], texts[0], texts[1], record.get("price"), record["categories"][0][1:], texts[2]

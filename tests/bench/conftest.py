@@ -189,9 +189,7 @@ def pytest_terminal_summary(terminalreporter, config):
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     terminalreporter.section("cost: CPU time, one thread, medians of interleaved rounds")
     for row in rows:
-        terminalreporter.write_line(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        )
+        terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
     path = Path(config.getoption("--bench-summary"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(figure) for figure in figures], indent=1, ensure_ascii=False))

@@ -100,9 +100,7 @@ class PmixerSasRec(nn.Module):
         ) + F.binary_cross_entropy_with_logits(other[valid], torch.zeros(other.shape)[valid])
 
 
-def pmixer_batch(
-    sequences: list[np.ndarray], items: int, steps: int, random: np.random.Generator
-) -> list[np.ndarray]:
+def pmixer_batch(sequences: list[np.ndarray], items: int, steps: int, random: np.random.Generator) -> list[np.ndarray]:
     """What pmixer's sampler makes of users: history, positive, negative, int64 ``[users, steps]``, from 1."""
     history, positive, negative = (np.zeros((len(sequences), steps), dtype=np.int64) for _ in range(3))
     for row, sequence in enumerate(sequences):

@@ -59,9 +59,7 @@ def lines(path: Path, texts: list[str | bytes], cut: int | None = None) -> Path:
     return path
 
 
-def write(
-    root: Path, *, reviews: list | None = None, meta: list | None = None, cut: int | None = None
-) -> Path:
+def write(root: Path, *, reviews: list | None = None, meta: list | None = None, cut: int | None = None) -> Path:
     texts = [text if isinstance(text, str | bytes) else json.dumps(text) for text in reviews or REVIEWS]
     lines(root / "reviews.json.gz", texts, cut)
     texts = [text if isinstance(text, str | bytes) else repr(text) for text in meta or META]
@@ -178,9 +176,7 @@ RECORDS = st.dictionaries(
     st.sampled_from([*META_FIELDS, "imUrl", "related", "salesRank", "a b"]),
     SCALARS
     | st.lists(st.lists(st.text(max_size=8), max_size=3), max_size=3)
-    | st.dictionaries(
-        st.text(max_size=5), st.lists(st.text(max_size=5), max_size=3) | st.integers(), max_size=3
-    ),
+    | st.dictionaries(st.text(max_size=5), st.lists(st.text(max_size=5), max_size=3) | st.integers(), max_size=3),
 )
 
 
@@ -217,9 +213,7 @@ def test_the_table_equals_the_literal_table(tmp_path: Path) -> None:
             "categories": [["Beauty", *generator.choice(["Women's", "Eyes"], 2).tolist()], ["X", "Y"]],
             "brand": str(generator.choice(words)),
         }
-        records.append(
-            {name: value for name, value in record.items() if name == "asin" or generator.random() < 0.8}
-        )
+        records.append({name: value for name, value in record.items() if name == "asin" or generator.random() < 0.8})
     lines(tmp_path / "meta.json.gz", [repr(record) for record in records])
     expected = [
         {
@@ -268,9 +262,7 @@ def test_an_item_without_text_and_one_the_metadata_lack(tmp_path: Path) -> None:
     assert raw.skipped == {"item without text": 1, "interaction with an item the catalogue lacks": 2}
     assert raw.interactions["item_id"].to_list() == ["B2", "B2"]
     write(tmp_path, meta=META[:2])
-    with pytest.raises(
-        UserError, match=r"reviews.json.gz, row 2: item_id B1 is not in meta.json.gz \(and 1 more"
-    ):
+    with pytest.raises(UserError, match=r"reviews.json.gz, row 2: item_id B1 is not in meta.json.gz \(and 1 more"):
         reader(tmp_path).read()
 
 
@@ -394,9 +386,7 @@ def by_struct(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_images_equal_the_published_loop_block_by_block(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_equal_the_published_loop_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adasid_exp.data.amazon.IMAGE_BLOCK", 3 * IMAGE_RECORD.itemsize)
     ids = [f"B{n:09d}" for n in np.random.default_rng(0).permutation(20)]
     images(tmp_path / "i.b", ids)
@@ -410,9 +400,7 @@ def test_images_equal_the_published_loop_block_by_block(
 def test_an_item_without_an_image_takes_the_mean_and_is_counted(tmp_path: Path) -> None:
     vectors = images(write(tmp_path) / "images.b", ["B2", "B7"])
     raw = reader(tmp_path).read()
-    np.testing.assert_array_equal(
-        raw.arrays["vision"], [vectors[0], vectors[0]]
-    )  # one known row is its own mean
+    np.testing.assert_array_equal(raw.arrays["vision"], [vectors[0], vectors[0]])  # one known row is its own mean
     assert "1 items without a record given the mean of the others" in raw.notes[0]
     assert raw.skipped == {}
     assert "images.b" in reader(tmp_path).fingerprint()["files"]

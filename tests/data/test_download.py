@@ -94,9 +94,7 @@ def parts(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.part"))
 
 
-def test_a_file_comes_whole_and_is_recorded(
-    server: Server, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_comes_whole_and_is_recorded(server: Server, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     server.bodies["/r"] = BODY
     assert run(folder, entry(server.url("/r"))) == 0
     assert (folder / "reviews.json.gz").read_bytes() == BODY
@@ -202,9 +200,7 @@ def test_a_wrong_digest_or_size_is_refused(
     assert parts(folder) == []
 
 
-def test_image_features_are_whole_records(
-    server: Server, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_image_features_are_whole_records(server: Server, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     server.bodies |= {"/i": bytes(2 * IMAGE_RECORD.itemsize), "/short": bytes(IMAGE_RECORD.itemsize - 1)}
     assert run(folder, entry(server.url("/short"), name="images.b")) == 1
     assert "no whole number of records of 16394" in caplog.messages[-1]

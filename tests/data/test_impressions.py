@@ -33,14 +33,12 @@ def test_rows_and_histories(random_dataset, history):
     split = temporal(random_dataset, test_share=0.2, validation_share=0.2)
     data = ImpressionDataModule(dataset=random_dataset, split=split, batch_size=50, history=history, seed=0)
     train = np.flatnonzero(split.train & (random_dataset.liked >= 0))
-    assert sorted(_rows_of(data.train_dataloader())) == sorted(
-        _reference(random_dataset, split, train, history)
-    )
+    assert sorted(_rows_of(data.train_dataloader())) == sorted(_reference(random_dataset, split, train, history))
     for loader, rows in [(data.val_dataloader(), split.validation), (data.test_dataloader(), split.test)]:
         assert list(_rows_of(loader)) == list(_reference(random_dataset, split, rows, history))
 
 
-def test_strangers_share_the_last_index(make_dataset):
+def test_strangers_stay_apart_behind_the_known_users(make_dataset):
     # user 1 comes after the cut; user 2 comes before, but unlabelled: no impression trains its row
     dataset = make_dataset(
         [[0, 1, 2, 3, 4, 0], [1, 2], [3, 4]],
@@ -51,8 +49,9 @@ def test_strangers_share_the_last_index(make_dataset):
     split = temporal(dataset, test_share=0.2, validation_share=0.2)
     data = ImpressionDataModule(dataset=dataset, split=split, batch_size=10, history=5, seed=0)
     assert split.validation.tolist() == [5, 6]
-    assert list(_rows_of(data.val_dataloader())) == [(0, 0, (0, 1, 2, 3, 4), 1.0), (3, 1, (), 1.0)]
-    assert list(_rows_of(data.test_dataloader())) == [(3, 2, (), 0.0), (3, 4, (3,), 0.0)]
+    # three users, so user 1 unknown is 3 + 1 and user 2 unknown is 3 + 2
+    assert list(_rows_of(data.val_dataloader())) == [(0, 0, (0, 1, 2, 3, 4), 1.0), (4, 1, (), 1.0)]
+    assert list(_rows_of(data.test_dataloader())) == [(4, 2, (), 0.0), (5, 4, (3,), 0.0)]
 
 
 def test_epochs_differ_and_repeat(random_dataset):

@@ -14,8 +14,7 @@ ITEMS = 103
 def embeddings():
     generator = np.random.default_rng(0)
     features = {
-        name: generator.normal(size=(ITEMS, dim)).astype(np.float32)
-        for name, dim in [("text", 4), ("behavior", 3)]
+        name: generator.normal(size=(ITEMS, dim)).astype(np.float32) for name, dim in [("text", 4), ("behavior", 3)]
     }
     return ItemEmbeddings(features=features, count=generator.integers(0, 50, ITEMS))
 

@@ -45,9 +45,7 @@ ORDERS = [Shuffled(seed=1), Bucketed(seed=1, lengths=LENGTHS, span=4), ByLength(
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_ranks_share_the_rows_exactly(order, world):
     ranks = [[batch.tolist() for batch in _loader(order, rank=rank, world=world)] for rank in range(world)]
-    assert {len(batches) for batches in ranks} == {
-        -(-157 // (10 * world))
-    }  # equal steps: no rank waits forever
+    assert {len(batches) for batches in ranks} == {-(-157 // (10 * world))}  # equal steps: no rank waits forever
     sizes = {len(batch) for batches in ranks for batch in batches}
     assert max(sizes) <= 10
     assert max(sizes) - min(sizes) <= 1
@@ -135,11 +133,7 @@ class Recorder(L.LightningModule):
 
 
 def _fit(folder: Path, epochs, resume=None, **checkpoint):
-    callbacks = (
-        [ModelCheckpoint(dirpath=folder, save_top_k=-1, filename="{step}", **checkpoint)]
-        if checkpoint
-        else []
-    )
+    callbacks = [ModelCheckpoint(dirpath=folder, save_top_k=-1, filename="{step}", **checkpoint)] if checkpoint else []
     trainer = L.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -174,9 +168,7 @@ def test_lightning_resumes_at_the_very_batch(straight, tmp_path, step):
     # 16 steps an epoch: inside, before, at and after its border
     _fit(tmp_path, epochs=2, every_n_train_steps=step)
     resumed = _fit(tmp_path, epochs=3, resume=tmp_path / f"step={step}.ckpt", every_n_train_steps=step)
-    assert [(e, batch) for e, _, batch in resumed.seen] == [
-        (e, batch) for e, _, batch in straight.seen[step:]
-    ]
+    assert [(e, batch) for e, _, batch in resumed.seen] == [(e, batch) for e, _, batch in straight.seen[step:]]
     assert torch.equal(resumed.weight, straight.weight)
 
 

@@ -40,9 +40,7 @@ def test_every_training_item_but_the_first_is_a_target_once(random_dataset, hist
         pieces = [[first, *targets] for first, targets in found[user]]
         assert sum(len(piece) - 1 for piece in pieces) == max(len(sequence) - 1, 0)
         # glued at their shared ends, the pieces are the sequence: full ones last
-        expected = [
-            sequence[max(end - history, 0) : end + 1] for end in range(len(sequence) - 1, 0, -history)
-        ]
+        expected = [sequence[max(end - history, 0) : end + 1] for end in range(len(sequence) - 1, 0, -history)]
         assert sorted(pieces) == sorted(expected)
 
 

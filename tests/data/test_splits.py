@@ -108,8 +108,7 @@ def test_real_beauty_counts(beauty):
     # Figures of the data's own description.
     split = temporal(beauty, test_share=0.1, validation_share=0.1)
     assert (
-        split.train.sum() + split.unused["unlabelled_rows_behind_the_cut"] + len(split.validation) + 15_644
-        == 198_502
+        split.train.sum() + split.unused["unlabelled_rows_behind_the_cut"] + len(split.validation) + 15_644 == 198_502
     )
     assert (len(split.test), len(beauty.liked) - split.unused["unlabelled_rows"]) == (15_644, 156_433)
     user, liked = beauty.user[split.test], beauty.liked[split.test]

@@ -70,9 +70,7 @@ def test_a_clean_folder_is_read_as_it_is(tmp_path: Path) -> None:
         pl.Series([172_800, 86_400, 259_200, 259_200], dtype=pl.UInt64),
         pl.Series([date(1970, 1, day) for day in (3, 2, 4, 4)]),
         pl.Series([datetime(1970, 1, day) for day in (3, 2, 4, 4)], dtype=pl.Datetime("ms")),
-        pl.Series([datetime(1970, 1, day, tzinfo=UTC) for day in (3, 2, 4, 4)]).dt.convert_time_zone(
-            "Asia/Tokyo"
-        ),
+        pl.Series([datetime(1970, 1, day, tzinfo=UTC) for day in (3, 2, 4, 4)]).dt.convert_time_zone("Asia/Tokyo"),
     ],
     ids=["int32", "uint64", "date", "datetime", "zone"],
 )
@@ -102,9 +100,7 @@ def test_text_tables_equal_parquet(tmp_path: Path) -> None:
     items = pl.DataFrame(
         {"item_id": ["007", "8"], "title": ["x, y", "z"], "price": [1.5, None], "categories": ["A > B", None]}
     )
-    rows = pl.DataFrame(
-        {"user_id": ["01", "1"], "item_id": ["007", "8"], "timestamp": [5, 6], "liked": [True, None]}
-    )
+    rows = pl.DataFrame({"user_id": ["01", "1"], "item_id": ["007", "8"], "timestamp": [5, 6], "liked": [True, None]})
     for folder in ("csv", "tsv", "parquet"):
         (tmp_path / folder).mkdir()
     items.write_csv(tmp_path / "csv/items.csv")
@@ -205,9 +201,7 @@ def test_an_embedding_that_is_not_finite(tmp_path: Path, value: float, said: str
     with pytest.raises(UserError, match=rf"text_tiny.npy, row 2: the embedding holds {said}"):
         read(tmp_path)
     raw = read(tmp_path, "skip")
-    np.testing.assert_array_equal(
-        raw.arrays["text"], [[0, 1], [2, 3], [4, 5]]
-    )  # by hand: the mean of rows 1 and 3
+    np.testing.assert_array_equal(raw.arrays["text"], [[0, 1], [2, 3], [4, 5]])  # by hand: the mean of rows 1 and 3
     assert raw.skipped == {"NaN or Inf in an array": 1}
 
 
@@ -241,9 +235,7 @@ def test_two_arrays_of_a_modality_and_a_file_that_is_no_array(tmp_path: Path) ->
 def test_a_required_column_of_an_unknown_type_stops_under_either_policy(tmp_path: Path) -> None:
     write(tmp_path, rows={**ROWS, "timestamp": [1.5, 2.5, 3.5, 4.5]})
     for policy in ("error", "skip"):
-        with pytest.raises(
-            UserError, match=r"interactions.parquet, column timestamp: type Float64 cannot be read"
-        ):
+        with pytest.raises(UserError, match=r"interactions.parquet, column timestamp: type Float64 cannot be read"):
             read(tmp_path, policy)
 
 
@@ -290,18 +282,14 @@ def test_the_fingerprint_follows_the_bytes_not_the_place(tmp_path: Path) -> None
         write(tmp_path / folder)
 
     def fingerprint(folder: str) -> dict:
-        return Tables(
-            root=tmp_path / folder, on_bad_row="error", digest_cache=tmp_path / "d/cache.json"
-        ).fingerprint()
+        return Tables(root=tmp_path / folder, on_bad_row="error", digest_cache=tmp_path / "d/cache.json").fingerprint()
 
     before = fingerprint("one")
     assert before == fingerprint("two")
     assert set(before["files"]) == {"interactions.parquet", "items.parquet", "text_tiny.npy"}
     write(tmp_path / "two", vectors=VECTORS + 1)
     after = fingerprint("two")
-    assert [name for name in before["files"] if before["files"][name] != after["files"][name]] == [
-        "text_tiny.npy"
-    ]
+    assert [name for name in before["files"] if before["files"][name] != after["files"][name]] == ["text_tiny.npy"]
 
 
 def test_the_documented_example_runs_and_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

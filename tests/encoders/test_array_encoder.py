@@ -20,9 +20,7 @@ def encode(encoder, *names):
 
 
 def test_rows_are_found_by_id(tmp_path):
-    encoded = encode(
-        written(tmp_path, np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float16), ["a", "b", "c"]), *"cxa"
-    )
+    encoded = encode(written(tmp_path, np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float16), ["a", "b", "c"]), *"cxa")
     assert encoded.vectors.tolist() == [[5, 6], [0, 0], [1, 2]]
     assert encoded.missing == (1,)
 

@@ -20,9 +20,7 @@ def composed(path):
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_encoder_config_builds_an_encoder_and_spells_out_its_arguments(path):
-    config = OmegaConf.create(
-        {"data": {"root": "somewhere", "on_bad_row": "skip"}, "encoder": composed(path)}
-    )
+    config = OmegaConf.create({"data": {"root": "somewhere", "on_bad_row": "skip"}, "encoder": composed(path)})
     node = config.encoder
     assert isinstance(instantiate(node), Encoder)
     arguments = set(inspect.signature(get_class(node._target_)).parameters)

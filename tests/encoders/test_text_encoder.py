@@ -71,9 +71,7 @@ def tiny(tmp_path_factory):
     """A random BERT of width 16 and a tokenizer of a dozen words, as a model folder."""
     transformers = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("tiny_bert")
-    words = (
-        "[PAD] [UNK] [CLS] [SEP] [MASK] title brand categories price rose soap dove bath hair oil : ; > . 4"
-    )
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] title brand categories price rose soap dove bath hair oil : ; > . 4"
     (folder / "vocab.txt").write_text("\n".join(words.split()))
     transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(0)
@@ -112,12 +110,8 @@ def test_vectors_equal_one_text_at_a_time_through_transformers(tiny, pooling):
     expected = []
     for row in ROWS:
         with torch.inference_mode():
-            states = network(**tokenizer("oil: " + item_text()(row), return_tensors="pt")).last_hidden_state[
-                0
-            ]
-        expected.append(
-            {"Mean": states.mean(0), "Last": states[-1], "Firs": states[0]}[type(pooling).__name__[:4]]
-        )
+            states = network(**tokenizer("oil: " + item_text()(row), return_tensors="pt")).last_hidden_state[0]
+        expected.append({"Mean": states.mean(0), "Last": states[-1], "Firs": states[0]}[type(pooling).__name__[:4]])
     calls = []
     encoded = encoder(tiny, pooling=pooling, normalize=False, prefix="oil: ").encode(
         ROWS, lambda done, total: calls.append((done, total))

@@ -109,15 +109,11 @@ def test_a_hugging_face_vision_model_gives_its_pooled_output(photos, tiny_vit):
     """Reference: the model called directly on pixels resized by Pillow and scaled to -1 .. 1."""
     transformers = pytest.importorskip("transformers")
     images = ImageFolder(root=str(photos), on_bad_row="error")
-    encoder = HuggingFaceVision(
-        model=str(tiny_vit), revision="main", images=images, batch_size=1, device="cpu"
-    )
+    encoder = HuggingFaceVision(model=str(tiny_vit), revision="main", images=images, batch_size=1, device="cpu")
     encoded = encoder.encode(rows("china", "flower"), silent)
     network = transformers.ViTModel.from_pretrained(tiny_vit).eval()
     for row, name in enumerate(("china", "flower")):
         small = pil.open(photos / f"{name}.jpg").resize((32, 32), pil.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.asarray(small, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
         with torch.inference_mode():
-            torch.testing.assert_close(
-                encoded.vectors[row], network(pixels).pooler_output[0], rtol=1e-4, atol=1e-4
-            )
+            torch.testing.assert_close(encoded.vectors[row], network(pixels).pooler_output[0], rtol=1e-4, atol=1e-4)

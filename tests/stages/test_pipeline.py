@@ -36,7 +36,7 @@ def test_a_grid_runs_reports_and_the_second_time_finds_everything(
     )
     first = adasid(*asked, *MICRO)
     assert first.returncode == 0, first.stderr
-    records = list(csv.DictReader((tmp_path / "runs.csv").open()))
+    records = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
     found = {(r["method"], r["task"]) for r in records}
     assert {
         ("rq_vae", "retrieval"),

@@ -133,13 +133,9 @@ class Amazon(Reader):
         self._require()
         bad = BadRows(self.on_bad_row)
         rows = read_reviews(self.reviews, bad=bad)
-        items = check_items(
-            read_meta(self.meta, wanted=set(rows["item_id"]), bad=bad), file=self.meta, bad=bad
-        )
+        items = check_items(read_meta(self.meta, wanted=set(rows["item_id"]), bad=bad), file=self.meta, bad=bad)
         rows = check_known_items(rows, items, file=self.reviews, catalogue=self.meta, bad=bad)
-        items = (
-            items.join(rows.select("item_id").unique(), on="item_id", how="semi").sort("item_id").drop(ROW)
-        )
+        items = items.join(rows.select("item_id").unique(), on="item_id", how="semi").sort("item_id").drop(ROW)
         arrays, notes = self._vision(items["item_id"].to_list(), bad)
         notes = [*notes, f"reviews {self.reviews.name} and metadata {self.meta.name} (Amazon, 2014 release)"]
         return RawTables(
@@ -220,9 +216,7 @@ def read_meta(file: Path, *, wanted: AbstractSet[str] | None, bad: BadRows) -> p
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # odd escapes in a description are the data's affair
         lines = parsed_lines(file, parse=lambda line: item_of(fields_of(line), wanted=wanted), bad=bad)
-        cells = [
-            cell for row in lines if len(row) > 1 for cell in row
-        ]  # flat: no tuples for the collector to walk
+        cells = [cell for row in lines if len(row) > 1 for cell in row]  # flat: no tuples for the collector to walk
     if not cells:
         raise UserError(f"{file} is empty: it describes no item of the reviews; download the file again")
     width = len(ITEM_SCHEMA)
@@ -342,9 +336,7 @@ def _category_path(value: object) -> tuple[str | None, ...] | None:
     return tuple([_text(entry) for entry in path[1:]]) if path else None
 
 
-def parsed_lines(
-    file: Path, *, parse: Callable[[str], tuple[Any, ...]], bad: BadRows
-) -> Iterator[tuple[Any, ...]]:
+def parsed_lines(file: Path, *, parse: Callable[[str], tuple[Any, ...]], bad: BadRows) -> Iterator[tuple[Any, ...]]:
     """``(row, *parse(line))`` of every line that is not blank; a line ``parse`` cannot take is reported."""
     row = 0
     for lines in blocks_of_lines(file, bad=bad):

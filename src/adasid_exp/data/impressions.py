@@ -42,9 +42,7 @@ class ImpressionTable:
         device: holds the table.
     """
 
-    def __init__(
-        self, *, dataset: Dataset, split: Split, rows: np.ndarray, history: int, device: torch.device
-    ) -> None:
+    def __init__(self, *, dataset: Dataset, split: Split, rows: np.ndarray, history: int, device: torch.device) -> None:
         visible = visible_rows(dataset, split.train)
         windows = windows_before(dataset, visible, rows, history)
         self._windows = WindowTable(items=visible.items, windows=windows, device=device)

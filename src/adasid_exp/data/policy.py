@@ -59,9 +59,7 @@ class BadRows:
         if self.on_bad_row not in POLICIES:
             raise UserError(f"data.on_bad_row is {self.on_bad_row!r}; choose error or skip")
 
-    def report(
-        self, *, file: Path, row: int | None, fault: Fault, values: Mapping[str, object], more: int = 0
-    ) -> None:
+    def report(self, *, file: Path, row: int | None, fault: Fault, values: Mapping[str, object], more: int = 0) -> None:
         """Raises for a fault, or counts it (``1 + more`` times).
 
         Raises:
@@ -188,10 +186,7 @@ def left_out(skipped: Mapping[str, int]) -> tuple[str, ...]:
     """The note that tells a report what was skipped."""
     if not skipped:
         return ()
-    return (
-        "left out by data.on_bad_row=skip: "
-        + ", ".join(f"{n:,} x {reason}" for reason, n in skipped.items()),
-    )
+    return ("left out by data.on_bad_row=skip: " + ", ".join(f"{n:,} x {reason}" for reason, n in skipped.items()),)
 
 
 def _oddity(row: np.ndarray) -> str:

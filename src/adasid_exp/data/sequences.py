@@ -73,9 +73,7 @@ def held_out_rows(dataset: Dataset, visible: Visible, held: np.ndarray) -> np.nd
 class TrainingTable:
     """Training windows on a device; the target of a step is the next item."""
 
-    def __init__(
-        self, *, user: np.ndarray, windows: Windows, items: np.ndarray, device: torch.device
-    ) -> None:
+    def __init__(self, *, user: np.ndarray, windows: Windows, items: np.ndarray, device: torch.device) -> None:
         self._windows = WindowTable(items=items, windows=windows, device=device)
         self._user = torch.from_numpy(user).to(device)
 
@@ -173,8 +171,6 @@ class SequenceDataModule(TableDataModule):
         dataset, visible = self._dataset, visible_rows(self._dataset, mask)
         rows = held_out_rows(dataset, visible, held)
         windows = windows_before(dataset, visible, rows, self._history)
-        table = EvaluationTable(
-            dataset=dataset, rows=rows, visible=visible, windows=windows, device=place.device
-        )
+        table = EvaluationTable(dataset=dataset, rows=rows, visible=visible, windows=windows, device=place.device)
         order = ByLength(lengths=windows.length)
         return TableLoader(table=table, order=order, batch_size=self._batch_size, place=place)

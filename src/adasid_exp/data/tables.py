@@ -88,9 +88,7 @@ class Tables(Reader):
         Raises:
             UserError: there is none, or more than one.
         """
-        found = [
-            self.root / f"{name}{suffix}" for suffix in SUFFIXES if (self.root / f"{name}{suffix}").is_file()
-        ]
+        found = [self.root / f"{name}{suffix}" for suffix in SUFFIXES if (self.root / f"{name}{suffix}").is_file()]
         if not found:
             raise UserError(
                 f"{self.root} holds no {name}.parquet (nor .csv, .tsv); set data.root to a folder with "
@@ -108,16 +106,12 @@ class Tables(Reader):
         for file in arrays_in(self.root):
             name, _, encoder = file.stem.partition("_")
             if name in arrays:
-                raise UserError(
-                    f"{self.root} holds two arrays of modality {name} ({file.name}); keep one of them"
-                )
+                raise UserError(f"{self.root} holds two arrays of modality {name} ({file.name}); keep one of them")
             array = check_array(load_array(file), rows=rows, file=file, bad=bad)
             if array is None:
                 continue
             arrays[name] = array if len(kept) == rows else array[kept]
-            notes.append(
-                f"{name}: array {file.name}{f', encoder {encoder}' if encoder else ''}, dim {array.shape[1]}"
-            )
+            notes.append(f"{name}: array {file.name}{f', encoder {encoder}' if encoder else ''}, dim {array.shape[1]}")
         return arrays, notes
 
 
@@ -135,9 +129,7 @@ def load_array(file: Path) -> np.ndarray:
     try:
         return np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(
-            one_line(f"{file} is not a readable .npy array ({error}); write it with numpy.save")
-        ) from error
+        raise UserError(one_line(f"{file} is not a readable .npy array ({error}); write it with numpy.save")) from error
 
 
 def load_table(file: Path) -> pl.DataFrame:
@@ -150,9 +142,7 @@ def load_table(file: Path) -> pl.DataFrame:
         frame = _read(file) if file.stat().st_size else pl.DataFrame()
     except (pl.exceptions.PolarsError, OSError) as error:
         kind = file.suffix.removeprefix(".")
-        raise UserError(
-            one_line(f"{file} is not a readable {kind} table ({error}); write it again")
-        ) from error
+        raise UserError(one_line(f"{file} is not a readable {kind} table ({error}); write it again")) from error
     if not frame.height:
         raise UserError(f"{file} is empty; write a table with at least one row")
     return frame.drop(ROW, strict=False).with_row_index(ROW, offset=1)
@@ -186,9 +176,7 @@ def typed(
         if column is not None:
             frame = frame.with_columns(column.alias(name))
         elif required:
-            raise UserError(
-                one_line(f"{file}, column {name}: type {dtype} cannot be read; store it as {expected}")
-            )
+            raise UserError(one_line(f"{file}, column {name}: type {dtype} cannot be read; store it as {expected}"))
         else:
             fault = Fault(
                 reason=f"column {name} of an unknown type",

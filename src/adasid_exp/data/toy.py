@@ -148,9 +148,7 @@ class Toy(Reader):
         """Sequences without repeats, one step of all users at a time."""
         catalogue, generator = self.catalogue(), self._generator("choices")
         taste = _tastes(generator, catalogue.centers, self.users)
-        lengths = np.minimum(
-            LEAST + generator.geometric(1 / (self.mean_length - LEAST + 1), self.users) - 1, LONGEST
-        )
+        lengths = np.minimum(LEAST + generator.geometric(1 / (self.mean_length - LEAST + 1), self.users) - 1, LONGEST)
         chosen = self._walk(generator, self._driving(catalogue), catalogue.popularity, taste, lengths)
         chosen, user = _topped_up(generator, chosen, lengths, taste @ catalogue.behavior.T)
         return Choices(user=user, item=chosen, taste=taste)
@@ -282,9 +280,7 @@ def _item_frame(catalogue: Catalogue, generator: np.random.Generator) -> pl.Data
         pl.format("I{}", pl.col("number").cast(pl.String).str.zfill(5)).alias("item_id"),
         pl.format("Product {} of brand {}, kind {}", "class", "brand_number", "kind").alias("title"),
         pl.format("Brand {}", "brand_number").alias("brand"),
-        pl.concat_list(pl.format("Department {}", "department"), pl.format("Class {}", "class")).alias(
-            "categories"
-        ),
+        pl.concat_list(pl.format("Department {}", "department"), pl.format("Class {}", "class")).alias("categories"),
         "price",
         "class",
     )

@@ -30,9 +30,7 @@ class ArrayFile(Encoder):
     def encode(self, rows: Sequence[Row], progress: Progress) -> EncodedModality:
         table, places = self._table(), self._places()
         if len(table) != len(places):
-            raise UserError(
-                f"{self.vectors} has {len(table)} rows but {self.ids} {len(places)} ids: give one an item"
-            )
+            raise UserError(f"{self.vectors} has {len(table)} rows but {self.ids} {len(places)} ids: give one an item")
         found = np.array([places.get(str(row["item_id"]), -1) for row in rows], dtype=np.int64)
         if (found < 0).all():
             raise UserError(f"{self.ids} names no item of the catalogue, such as {rows[0]['item_id']}")
@@ -40,9 +38,7 @@ class ArrayFile(Encoder):
         vectors[found >= 0] = table[found[found >= 0]]
         self._check_values(vectors, found)
         progress(len(rows), len(rows))
-        return EncodedModality(
-            vectors=torch.from_numpy(vectors), missing=tuple(np.flatnonzero(found < 0).tolist())
-        )
+        return EncodedModality(vectors=torch.from_numpy(vectors), missing=tuple(np.flatnonzero(found < 0).tolist()))
 
     def _check_files(self) -> None:
         for path in (self.vectors, self.ids):
@@ -56,9 +52,7 @@ class ArrayFile(Encoder):
         except (ValueError, EOFError) as error:
             raise UserError(f"{self.vectors} is no .npy array ({error}): write it with numpy.save") from error
         if table.ndim != 2 or table.dtype.kind not in "fiu":
-            raise UserError(
-                f"{self.vectors} holds {table.dtype} {list(table.shape)}: numbers [rows, dim] are needed"
-            )
+            raise UserError(f"{self.vectors} holds {table.dtype} {list(table.shape)}: numbers [rows, dim] are needed")
         return table
 
     def _places(self) -> dict[str, int]:
@@ -72,6 +66,4 @@ class ArrayFile(Encoder):
     def _check_values(self, vectors: np.ndarray, found: np.ndarray) -> None:
         bad = np.flatnonzero(~np.isfinite(vectors).all(1))
         if len(bad):
-            raise UserError(
-                f"{self.vectors} row {found[bad[0]]} holds NaN or Inf ({len(bad)} such rows): mend it"
-            )
+            raise UserError(f"{self.vectors} row {found[bad[0]]} holds NaN or Inf ({len(bad)} such rows): mend it")

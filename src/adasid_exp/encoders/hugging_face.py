@@ -54,8 +54,6 @@ def load(auto: str, model: str, revision: str, **options: Any) -> Any:
 
 
 def _unloadable(model: str, revision: str, error: Exception) -> UserError:
-    place = (
-        f"the model folder {model}" if Path(model).is_dir() else f"the model '{model}' (revision {revision})"
-    )
+    place = f"the model folder {model}" if Path(model).is_dir() else f"the model '{model}' (revision {revision})"
     reason = str(error).strip().partition("\n")[0].rstrip(".: ")
     return UserError(f"cannot load {place}: {reason}; give a folder that holds it, or a hub name in reach")

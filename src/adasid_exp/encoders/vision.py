@@ -79,25 +79,15 @@ class FolderVision(Encoder):
 
     def encode(self, rows: Sequence[Row], progress: Progress) -> EncodedModality:
         files = self.images.files()
-        wanted = [
-            (row, files[str(item["item_id"])])
-            for row, item in enumerate(rows)
-            if str(item["item_id"]) in files
-        ]
+        wanted = [(row, files[str(item["item_id"])]) for row, item in enumerate(rows) if str(item["item_id"]) in files]
         if not wanted:
-            raise UserError(
-                f"no image in {self.images.root} bears the id of an item, such as {rows[0]['item_id']}.jpg"
-            )
+            raise UserError(f"no image in {self.images.root} bears the id of an item, such as {rows[0]['item_id']}.jpg")
         found = self._batches(wanted, progress)
         if not found:
-            raise UserError(
-                f"none of the {len(wanted)} files in {self.images.root} could be read as an image"
-            )
+            raise UserError(f"none of the {len(wanted)} files in {self.images.root} could be read as an image")
         vectors = torch.zeros(len(rows), next(iter(found.values())).shape[0])
         vectors[list(found)] = torch.stack(list(found.values()))
-        return EncodedModality(
-            vectors=vectors, missing=tuple(row for row in range(len(rows)) if row not in found)
-        )
+        return EncodedModality(vectors=vectors, missing=tuple(row for row in range(len(rows)) if row not in found))
 
     def _batches(self, wanted: list[tuple[int, Path]], progress: Progress) -> dict[int, Tensor]:
         network = self._network()
@@ -123,9 +113,7 @@ class HuggingFaceVision(FolderVision):
         device: where the network runs; the vectors come back to the CPU.
     """
 
-    def __init__(
-        self, *, model: str, revision: str, images: ImageFolder, batch_size: int, device: str
-    ) -> None:
+    def __init__(self, *, model: str, revision: str, images: ImageFolder, batch_size: int, device: str) -> None:
         super().__init__(images=images, batch_size=batch_size)
         self.model, self.revision, self.device = model, revision, torch.device(device)
 
