@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from conftest import AtLeast
 from shipped import ITEMS
 from sklearn.cluster import KMeans
 
 from adasid_exp.functional.kmeans import kmeans
+from conftest import AtLeast
 
 SIZE, ITERATIONS = 256, 20
 

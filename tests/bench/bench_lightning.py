@@ -6,7 +6,6 @@ from statistics import median
 
 import lightning as L
 import torch
-from conftest import AtLeast, AtMost
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from shipped import config, items
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from adasid_exp.data.items import ItemDataModule
 from adasid_exp.stages.fitting import Run, fit_module, trainer_of
 from adasid_exp.stages.tokenize import tokenizer_model
+from conftest import AtLeast, AtMost
 
 EPOCHS, ROUNDS = 25, 5
 STEPS = 12 * EPOCHS

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import AtLeast
 from references import fuxictr_gauc
 from shipped import USERS
 from sklearn.metrics import roc_auc_score
@@ -11,6 +10,7 @@ from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
 
 from adasid_exp.functional.click import auc, click_summary, wins_by_group
 from adasid_exp.functional.ranking import ranking_sums
+from conftest import AtLeast
 
 ROWS, ROWS_A_USER, SHARE = 10_000_000, 100, 50
 

@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from conftest import AtLeast
 from references import json_line_loop, literal_eval_loop
 
 from adasid_exp.data.amazon import read_meta, read_reviews
 from adasid_exp.data.policy import BadRows
+from conftest import AtLeast
 
 REVIEWS, ITEMS = 200_000, 6_000
 WORDS = np.array("the of soap cream hair skin it's great love works \"really\" nice day don't & a I".split())  # noqa: SIM905

@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 import torch
-from conftest import AtLeast
 from hydra.utils import instantiate
 from references import PmixerSasRec, pmixer_batch
 from shipped import ITEMS, config
@@ -12,6 +11,7 @@ from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.data.sequences import SequenceDataModule
 from adasid_exp.data.splits import Split
 from adasid_exp.stages.behave import behavior_model
+from conftest import AtLeast
 
 USERS, STEPS, BATCH = 7_424, 20, 256
 """A third of Beauty's users; the mean length is Beauty's."""

@@ -1,13 +1,13 @@
 """Exact top-100 of the whole catalogue against RPG's exact path."""
 
 import torch
-from conftest import AtLeast
 from references import brute_force, rpg_exact
 from shipped import ITEMS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from adasid_exp.functional.scoring import exact_top_k, flat_rows
+from conftest import AtLeast
 
 USERS, SLOTS, CODES, K = 512, 6, 100, 100
 

@@ -1,7 +1,6 @@
 """Training steps of the tokenizers against their matrix products and against a library."""
 
 import torch
-from conftest import AtLeast, AtMost
 from floors import flops_of, gemm, gemms
 from hydra.utils import instantiate
 from references import LibraryRqVae
@@ -9,6 +8,7 @@ from shipped import config, items
 
 from adasid_exp.data.items import ItemDataModule
 from adasid_exp.stages.tokenize import tokenizer_model
+from conftest import AtLeast, AtMost
 
 BATCH, STEPS = 1024, 12
 RQ_VAE_FLOPS = 1.589e9

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import MICRO
 
 from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.artifacts.store import Manifest
+from conftest import MICRO
 
 
 def only(folder: Path, pattern: str) -> Path:
