@@ -129,13 +129,12 @@ def terminal(table: Table) -> list[RichTable]:
 
 
 def _profiles(profiles: Sequence[Profile]) -> RichTable:
+    """A line per tenth of the catalogue, so that it fits a narrow terminal."""
     rich = RichTable(
-        title="By popularity, least to most popular tenth of the items",
-        title_justify="left",
-        header_style="bold",
+        title="By popularity, least to most popular tenth of the items", title_justify="left", header_style="bold"
     )
-    for heading in ("method", "", *map(str, range(1, 11))):
-        rich.add_column(heading, justify="right" if heading.isdigit() else "left")
-    for profile in profiles:
-        rich.add_row(profile.label, profile.title, *_deciles(profile))
+    for heading in ("tenth", *(f"{profile.label}: {profile.title}" for profile in profiles)):
+        rich.add_column(heading, justify="right")
+    for tenth, cells in enumerate(zip(*map(_deciles, profiles), strict=True), start=1):
+        rich.add_row(str(tenth), *cells)
     return rich

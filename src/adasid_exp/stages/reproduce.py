@@ -66,7 +66,7 @@ class Reproduce:
         for suffix, text in (("md", markdown(table)), ("csv", csv(table)), ("tex", latex(table))):
             (out / f"{grid.name}.{suffix}").write_text(text)
         runs.write_csv(out / "runs.csv")
-        console = Console()
+        console = Console() if Console().is_terminal else Console(width=140)
         console.print(*terminal(table), sep="\n")
         for note in table.notes:
             console.print(f"- {note}", markup=False, highlight=False)
