@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from rich.progress import Progress as Bar
 from adasid_exp.artifacts.provenance import commit, hardware
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Manifest, Store
-from adasid_exp.reporting.render import csv, latex, markdown, terminal
+from adasid_exp.reporting.render import csv, duration, latex, markdown, terminal
 from adasid_exp.reporting.table import (
     Column,
     Table,
@@ -59,8 +61,12 @@ class Reproduce:
         grid = load_grid(asked.grid)
         rows = choose_rows(grid, asked.methods)
         cells = cells_of(grid, rows, asked.seeds or grid.seeds, own_overrides())
+        started = time.perf_counter()
         failed = self._make(cells, store)
         table, runs = report(grid, rows, cells, store, self.cfg.data.name)
+        command = f"Command: adasid {' '.join(HydraConfig.get().overrides.task)}"
+        spent = f"{duration(time.perf_counter() - started)} of wall time for what was not there yet."
+        table = replace(table, notes=[*table.notes, f"{command}; {spent}"])
         out = Path(asked.results)
         out.mkdir(parents=True, exist_ok=True)
         for suffix, text in (("md", markdown(table)), ("csv", csv(table)), ("tex", latex(table))):

@@ -71,6 +71,11 @@ class Codebook(nn.Module, ABC):
         self.usage_decay, self.revive_below = usage_decay, revive_below
         self.kmeans_iterations = kmeans_iterations
         self.register_buffer("usage", torch.full((experts, size), 1.0 / size))
+        self.build(torch.randn(experts, size, dim) / dim**0.5)
+
+    @abstractmethod
+    def build(self, words: Tensor) -> None:
+        """Make the rule's parameters and buffers, given random ``words [experts, size, dim]`` to begin with."""
 
     @abstractmethod
     def table(self) -> Tensor:

@@ -56,8 +56,10 @@ class EmaCodebook(Codebook):
             kmeans_iterations=kmeans_iterations,
         )
         self.decay = decay
-        self.register_buffer("words", torch.randn(experts, size, dim) / dim**0.5)
-        self.register_buffer("counts", torch.ones(experts, size))
+
+    def build(self, words: Tensor) -> None:
+        self.register_buffer("words", words)
+        self.register_buffer("counts", torch.ones(words.shape[:2]))
         self.register_buffer("sums", self.words.clone())
 
     def table(self) -> Tensor:

@@ -11,29 +11,8 @@ from adasid_exp.nn.quantizers.codebook import Codebook, Quantized, gather_words,
 class GradientCodebook(Codebook):
     """The loss is ``(sg(z) - q)^2 + commitment * (z - sg(q))^2``; codewords are parameters."""
 
-    def __init__(
-        self,
-        *,
-        experts: int,
-        size: int,
-        dim: int,
-        spherical: bool,
-        commitment: float,
-        usage_decay: float,
-        revive_below: float,
-        kmeans_iterations: int,
-    ) -> None:
-        super().__init__(
-            experts=experts,
-            size=size,
-            dim=dim,
-            spherical=spherical,
-            commitment=commitment,
-            usage_decay=usage_decay,
-            revive_below=revive_below,
-            kmeans_iterations=kmeans_iterations,
-        )
-        self.words = nn.Parameter(torch.randn(experts, size, dim) / dim**0.5)
+    def build(self, words: Tensor) -> None:
+        self.words = nn.Parameter(words)
 
     def table(self) -> Tensor:
         return self.words

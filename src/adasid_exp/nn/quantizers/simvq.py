@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from adasid_exp.nn.quantizers.codebook import Codebook, Quantized, gather_words, masked_mse
+from adasid_exp.nn.quantizers.gradient import GradientCodebook
 
 
-class SimVqCodebook(Codebook):
+class SimVqCodebook(GradientCodebook):
     """Codewords are ``basis @ map``: all of an expert's codewords move when one does.
 
     The loss is ``(sg(z) - q)^2 + commitment * (z - sg(q))^2``. The basis is random until k-means.
@@ -16,30 +16,9 @@ class SimVqCodebook(Codebook):
 
     basis: Tensor
 
-    def __init__(
-        self,
-        *,
-        experts: int,
-        size: int,
-        dim: int,
-        spherical: bool,
-        commitment: float,
-        usage_decay: float,
-        revive_below: float,
-        kmeans_iterations: int,
-    ) -> None:
-        super().__init__(
-            experts=experts,
-            size=size,
-            dim=dim,
-            spherical=spherical,
-            commitment=commitment,
-            usage_decay=usage_decay,
-            revive_below=revive_below,
-            kmeans_iterations=kmeans_iterations,
-        )
-        self.register_buffer("basis", torch.randn(experts, size, dim) / dim**0.5)
-        self.map = nn.Parameter(torch.eye(dim).repeat(experts, 1, 1))
+    def build(self, words: Tensor) -> None:
+        self.register_buffer("basis", words)
+        self.map = nn.Parameter(torch.eye(self.dim).repeat(self.experts, 1, 1))
 
     def table(self) -> Tensor:
         return torch.bmm(self.basis, self.map)
@@ -49,15 +28,3 @@ class SimVqCodebook(Codebook):
         # The row whose image under the learned map is the wanted codeword.
         rows = torch.linalg.lstsq(self.map.transpose(1, 2), words.transpose(1, 2)).solution
         self.basis.copy_(torch.where(where.unsqueeze(-1), rows.transpose(1, 2), self.basis))
-
-    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Tensor | None) -> Quantized:
-        vectors = gather_words(words, codes)
-        codebook_loss = masked_mse(vectors, latents.detach(), active)
-        commitment_loss = masked_mse(latents, vectors.detach(), active)
-        return Quantized(
-            latents=latents,
-            vectors=vectors,
-            straight=self.estimate(latents, vectors),
-            codes=codes,
-            loss=codebook_loss + self.commitment * commitment_loss,
-        )
