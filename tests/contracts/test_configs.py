@@ -29,7 +29,8 @@ GIVEN_BY_STAGES = {
     "save_dir", "name", "version", "self", "args", "kwargs",
 }  # fmt: skip
 KEYS_FOR_STAGES = {
-    "_target_", "_partial_", "_convert_", "_recursive_", "defaults", "name", "inputs", "fit", "minimum_interactions",
+    "_target_", "_partial_", "_convert_", "_recursive_", "defaults", "name", "inputs", "fit", "at_encoding",
+    "minimum_interactions",
 }  # fmt: skip
 FOREIGN = "lightning."
 """Loggers and strategies of Lightning keep their own defaults; ours spell out every argument."""

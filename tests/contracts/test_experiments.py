@@ -131,6 +131,13 @@ def test_a_change_upstream_renews_what_follows_and_keeps_the_rest() -> None:
     assert {name for name in before if before[name] != after[name]} == {"tokenize", "assign", "retrieve"}
 
 
+def test_another_pad_threshold_makes_new_sids_without_retraining() -> None:
+    before = {s.name: s.signature for s in stage_of(("stage=retrieve", "data=toy")).walk()}
+    override = "tokenizer.router.threshold=0.2"
+    after = {s.name: s.signature for s in stage_of(("stage=retrieve", "data=toy", override)).walk()}
+    assert {name for name in before if before[name] != after[name]} == {"assign", "retrieve"}
+
+
 def test_an_unknown_grid_or_method_suggests_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean table2"):
         load_grid("tabel2")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from omegaconf import DictConfig
 
 from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
@@ -18,7 +17,8 @@ from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.functional import codebook
 from adasid_exp.functional.sparsity import handover_weights
-from adasid_exp.stages.base import Stage
+from adasid_exp.stages.base import Stage, TaskStage
+from adasid_exp.stages.building import encoding_part
 from adasid_exp.stages.tokenize import BEHAVIOR, Tokenize, item_embeddings, item_inputs, trained_tokenizer
 from adasid_exp.types import PAD, ItemBatch
 
@@ -28,22 +28,18 @@ CHUNK = 4096
 ITEMS = "items.parquet"
 
 
-class Assign(Stage):
+class Assign(TaskStage):
     """Trained tokenizer and item embeddings -> `SemanticIds`, quality figures, per-item diagnostics."""
 
     name = "assign"
     version = 1
-
-    def __init__(self, cfg: DictConfig, task: str | None = None) -> None:
-        super().__init__(cfg)
-        self.task = task or cfg.task
 
     @property
     def label(self) -> str:
         return f"{self.cfg.data.name}-{self.cfg.tokenizer.name}-{self.task}"
 
     def settings(self) -> dict[str, Any]:
-        return {}
+        return encoding_part(self.cfg.tokenizer)
 
     def inputs(self) -> dict[str, Stage]:
         return {"tokenizer": Tokenize(self.cfg, self.task), **item_inputs(self.cfg, self.task)}

@@ -146,6 +146,19 @@ class Stage(ABC):
         return final
 
 
+class TaskStage(Stage):
+    """A stage that is made once for each downstream task, since each may see its own training part only.
+
+    Args:
+        cfg: the whole configuration.
+        task: ``retrieval`` or ``ranking``; None takes the configuration's.
+    """
+
+    def __init__(self, cfg: DictConfig, task: str | None = None) -> None:
+        super().__init__(cfg)
+        self.task: str = task or cfg.task
+
+
 def plain(node: Any) -> Any:
     """A config node as resolved plain data, for `Stage.settings`."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -18,7 +18,7 @@ from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.data.sequences import SequenceDataModule
 from adasid_exp.data.splits import training_counts
-from adasid_exp.stages.base import Stage, plain
+from adasid_exp.stages.base import Stage, TaskStage, plain
 from adasid_exp.stages.building import build, identity
 from adasid_exp.stages.embed import VECTORS
 from adasid_exp.stages.fitting import save_weights, seed_everything, train
@@ -27,15 +27,11 @@ from adasid_exp.stages.prepare import Prepare
 WEIGHTS = "model.safetensors"
 
 
-class Behave(Stage):
+class Behave(TaskStage):
     """Training interactions of one task -> item vectors (spec section 10) and the trained model."""
 
     name = "behave"
     version = 1
-
-    def __init__(self, cfg: DictConfig, task: str | None = None) -> None:
-        super().__init__(cfg)
-        self.task = task or cfg.task
 
     @property
     def label(self) -> str:

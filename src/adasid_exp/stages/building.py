@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from adasid_exp.stages.base import plain, without
 from adasid_exp.types import UserError
 
-NOT_ARGUMENTS = ("name", "inputs", "fit")
+NOT_ARGUMENTS = ("name", "inputs", "fit", "at_encoding")
 """Keys of a component's node that speak to the stage, not to the constructor."""
 
 
@@ -43,6 +43,21 @@ def construct(node: Mapping[str, Any], **facts: Any) -> Any:
 def identity(node: DictConfig) -> dict[str, Any]:
     """The part of a component's node that its result depends on: all but its name."""
     return without(node, "name")
+
+
+def trained_part(node: DictConfig) -> dict[str, Any]:
+    """`identity` without what only encoding reads (``node.at_encoding``: dotted paths): that needs no retraining."""
+    tree = OmegaConf.create(without(node, "name", "at_encoding"))
+    for path in encoding_part(node):
+        branch, _, leaf = path.rpartition(".")
+        del OmegaConf.select(tree, branch)[leaf]
+    return plain(tree)
+
+
+def encoding_part(node: DictConfig) -> dict[str, Any]:
+    """What only encoding reads: value by dotted path, of those paths that the node's choices have."""
+    values = {path: OmegaConf.select(node, path) for path in plain(node).get("at_encoding", [])}
+    return {path: value for path, value in values.items() if value is not None}
 
 
 def names_of(node: DictConfig) -> list[str]:

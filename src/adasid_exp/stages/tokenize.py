@@ -15,9 +15,9 @@ from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.data.items import ItemDataModule
 from adasid_exp.data.splits import training_counts
-from adasid_exp.stages.base import Stage, plain, without
+from adasid_exp.stages.base import Stage, TaskStage, plain, without
 from adasid_exp.stages.behave import Behave
-from adasid_exp.stages.building import NOT_ARGUMENTS, construct, identity
+from adasid_exp.stages.building import NOT_ARGUMENTS, construct, trained_part
 from adasid_exp.stages.embed import VECTORS, Embed
 from adasid_exp.stages.fitting import save_weights, seed_everything, train
 from adasid_exp.stages.prepare import Prepare
@@ -27,15 +27,11 @@ WEIGHTS = "model.safetensors"
 BEHAVIOR = "behavior"
 
 
-class Tokenize(Stage):
+class Tokenize(TaskStage):
     """Item embeddings of one task -> trained tokenizer."""
 
     name = "tokenize"
     version = 1
-
-    def __init__(self, cfg: DictConfig, task: str | None = None) -> None:
-        super().__init__(cfg)
-        self.task = task or cfg.task
 
     @property
     def label(self) -> str:
@@ -43,7 +39,7 @@ class Tokenize(Stage):
 
     def settings(self) -> dict[str, Any]:
         return {
-            "tokenizer": identity(self.cfg.tokenizer),
+            "tokenizer": trained_part(self.cfg.tokenizer),
             "split": plain(self.cfg.splits[self.task]),
             "seed": self.cfg.seed,
             "precision": self.cfg.trainer.precision,

@@ -17,7 +17,7 @@ from adasid_exp.nn.richness import Richness
 from adasid_exp.nn.routers.base import Router
 from adasid_exp.nn.straight_through import Fused, PerExpert, weighted_sum
 from adasid_exp.tokenizers.ada_sid_parts import BEHAVIOR, Mixture, View, Width, plan_slots
-from adasid_exp.tokenizers.base import Encoded, SidLayout, Tokenizer, sample_items, settling
+from adasid_exp.tokenizers.base import Encoded, SidLayout, Tokenizer, in_chunks, sample_items, settling
 from adasid_exp.types import PAD, ItemBatch
 
 KMEANS_ROWS = 256
@@ -197,7 +197,7 @@ class AdaSid(Tokenizer):
     @torch.no_grad()
     def _latents(self, items: ItemBatch) -> tuple[Tensor, Tensor]:
         """Latents ``[items, slots, code]`` and which slots are on ``[items, slots]``, by chunks."""
-        views = [self.view(part) for part in chunks(items)]
+        views = [self.view(part) for part in in_chunks(items, CHUNK)]
         return torch.cat([v.latents for v in views]), torch.cat([self._emitted(v) for v in views])
 
     def _emitted(self, view: View) -> Tensor:
@@ -208,13 +208,3 @@ class AdaSid(Tokenizer):
     def _behavior_slots(self) -> Tensor:
         slots = [name == BEHAVIOR for name in self.layout.modalities]
         return torch.tensor(slots, device=self.seed.device)
-
-
-def chunks(items: ItemBatch) -> list[ItemBatch]:
-    """The same items in parts of at most ``CHUNK``."""
-    index, count = items.index.split(CHUNK), items.count.split(CHUNK)
-    features = {name: values.split(CHUNK) for name, values in items.features.items()}
-    return [
-        ItemBatch(index=index[i], count=count[i], features={name: parts[i] for name, parts in features.items()})
-        for i in range(len(index))
-    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,6 +141,14 @@ def sample_items(items: ItemBatch, rows: int, generator: torch.Generator) -> Ite
         features={name: values[chosen] for name, values in items.features.items()},
         count=items.count[chosen],
     )
+
+
+def in_chunks(items: ItemBatch, rows: int) -> Iterator[ItemBatch]:
+    """Consecutive parts of at most ``rows`` items, without copying."""
+    for first in range(0, items.index.numel(), rows):
+        part = slice(first, first + rows)
+        features = {name: values[part] for name, values in items.features.items()}
+        yield ItemBatch(index=items.index[part], features=features, count=items.count[part])
 
 
 def _recall_start(tokenizer: Tokenizer, _keys: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from adasid_exp.nn.metrics.codebook import CodebookUsage, SidCollisions
-from adasid_exp.tokenizers.base import Tokenizer
+from adasid_exp.tokenizers.base import Tokenizer, in_chunks
 from adasid_exp.training.metric_log import ScalarMeans
 from adasid_exp.training.optimizers import LONGEST_WARMUP, adamw, warmup_cosine
 from adasid_exp.types import ItemBatch
@@ -113,11 +112,3 @@ class TokenizerModule(LightningModule):
         recon = {f"recon_{name}": float(error) / count for name, error in errors.items()}
         codebook = {name: float(value) for name, value in {**usage.compute(), **collisions.compute()}.items()}
         return {"recon": sum(recon.values()) / len(recon), **recon, **codebook}
-
-
-def in_chunks(items: ItemBatch, rows: int) -> Iterator[ItemBatch]:
-    """Consecutive parts of at most ``rows`` items, without copying."""
-    for first in range(0, items.index.numel(), rows):
-        part = slice(first, first + rows)
-        features = {name: values[part] for name, values in items.features.items()}
-        yield ItemBatch(index=items.index[part], features=features, count=items.count[part])
