@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -56,21 +57,22 @@ def adasid(micro_runs: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def kill_when() -> Callable[[Sequence[str], Path, Callable[[], bool]], None]:
-    """Starts the command and kills it, without warning, once a condition holds."""
+def kill_when() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Starts the command, sends it a signal once a condition holds, and returns what it said."""
 
-    def run(overrides: Sequence[str], runs: Path, condition: Callable[[], bool]) -> None:
-        import time
-
+    def run(
+        overrides: Sequence[str], runs: Path, condition: Callable[[], bool], how: signal.Signals = signal.SIGKILL
+    ) -> subprocess.CompletedProcess[str]:
         process = subprocess.Popen(
-            command(*overrides), env=environment(runs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(*overrides), env=environment(runs), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         deadline = time.monotonic() + 120
         while not condition():
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline, "the moment to kill never came"
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, "", said)
 
     return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,16 @@ def test_killed_while_training_it_resumes_to_the_same_bytes(
     killed = only(tmp_path / stage, "toy-*")
     undisturbed = only(micro_runs / stage, killed.name)
     assert Manifest.load(killed).files == Manifest.load(undisturbed).files
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(kill_when: Callable, tmp_path: Path) -> None:
+    asked = ["stage=tokenize", "tokenizer=rq_vae", "tokenizer.fit.epochs=5000", "tokenizer.fit.save_every=1", *MICRO]
+    resume_point = "tokenize-*/checkpoints/resume.ckpt"
+    said = kill_when(asked, tmp_path, lambda: any((tmp_path / ".work").glob(resume_point)), signal.SIGINT)
+    assert said.returncode == 130
+    assert f"stopped; what was finished is kept in {tmp_path}" in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 @pytest.mark.slow

@@ -134,7 +134,13 @@ def fit_module(module: L.LightningModule, data: Any, trainer: L.Trainer, run: Ru
     resume = run.resume if run.resume.exists() else None
     if resume:
         log.info("resuming %s %s from %s", run.stage, run.label, resume)
-    trainer.fit(module, datamodule=data, ckpt_path=resume)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+    except SystemExit:
+        # Lightning turns Ctrl-C into exit(1) without a word; the entry point has words for it.
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     if run.best.exists():
         module.load_state_dict(torch.load(run.best, weights_only=True, map_location="cpu")["state_dict"])
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import torch
@@ -137,6 +138,10 @@ def run_jobs(
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 _settle(running.pop(future), future, lost, progress)
+    except KeyboardInterrupt:
+        for worker in active_children():
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     progress.running = []
@@ -160,9 +165,14 @@ def _start_ready(
     processes: int,
 ) -> None:
     unfinished = {*waiting, *(job.signature for job in running.values())}
-    for job in list(waiting.values()):
-        if len(running) < processes and not job.needs & unfinished:
-            running[pool.submit(make_one, job, root)] = waiting.pop(job.signature)
+    # Ctrl-C reaches the whole group, but the parent answers for all: workers are born deaf to it.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for job in list(waiting.values()):
+            if len(running) < processes and not job.needs & unfinished:
+                running[pool.submit(make_one, job, root)] = waiting.pop(job.signature)
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _settle(job: Job, future: Future[str | None], lost: set[str], progress: Progress) -> None:
