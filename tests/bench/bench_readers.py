@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from references import json_line_loop, literal_eval_loop
 
-from adasid_exp.data.amazon import read_meta, read_reviews
+from adasid_exp.data.amazon_metadata import read_meta
+from adasid_exp.data.amazon_reviews import read_reviews
 from adasid_exp.data.policy import BadRows
 from conftest import AtLeast
 

@@ -12,15 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adasid_exp.data.amazon import (
-    IMAGE_DIM,
-    IMAGE_RECORD,
-    Amazon,
-    fields_of,
-    read_images,
-    read_meta,
-    read_reviews,
-)
+from adasid_exp.data.amazon import Amazon
+from adasid_exp.data.amazon_images import IMAGE_DIM, IMAGE_RECORD, read_images
+from adasid_exp.data.amazon_metadata import fields_of, read_meta
+from adasid_exp.data.amazon_reviews import read_reviews
 from adasid_exp.data.policy import BadRows
 from adasid_exp.types import UserError
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from adasid_exp.data.amazon import IMAGE_RECORD
+from adasid_exp.data.amazon_images import IMAGE_RECORD
 from adasid_exp.data.download import MANIFEST, main, manifest
 
 BODY = gzip.compress(np.random.default_rng(0).bytes(300_000), mtime=0)

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from adasid_exp.artifacts.store import file_digest
-from adasid_exp.data.amazon import IMAGE_RECORD
+from adasid_exp.data.amazon_images import IMAGE_RECORD
 from adasid_exp.data.policy import one_line
 from adasid_exp.types import UserError
 
