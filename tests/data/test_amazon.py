@@ -382,7 +382,7 @@ def by_struct(path: Path) -> dict[str, np.ndarray]:
 
 
 def test_images_equal_the_published_loop_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adasid_exp.data.amazon.IMAGE_BLOCK", 3 * IMAGE_RECORD.itemsize)
+    monkeypatch.setattr("adasid_exp.data.amazon_images.IMAGE_BLOCK", 3 * IMAGE_RECORD.itemsize)
     ids = [f"B{n:09d}" for n in np.random.default_rng(0).permutation(20)]
     images(tmp_path / "i.b", ids)
     reference = by_struct(tmp_path / "i.b")

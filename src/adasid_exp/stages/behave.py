@@ -9,19 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.results import METRICS
-from adasid_exp.data.sequences import SequenceDataModule
 from adasid_exp.data.splits import training_counts
 from adasid_exp.stages.base import Stage, TaskStage, plain
 from adasid_exp.stages.building import build, identity
 from adasid_exp.stages.embed import VECTORS
 from adasid_exp.stages.fitting import save_weights, seed_everything, train
+from adasid_exp.stages.loading import load_split, sequences
 from adasid_exp.stages.prepare import Prepare
 
 WEIGHTS = "model.safetensors"
@@ -50,16 +48,9 @@ class Behave(TaskStage):
         return {"dataset": Prepare(self.cfg)}
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset = Dataset.load(inputs["dataset"])
-        split = instantiate(self.cfg.splits[self.task])(dataset)
+        dataset, split = load_split(self.cfg, self.task, inputs["dataset"])
         counts = training_counts(dataset, split)
-        data = SequenceDataModule(
-            dataset=dataset,
-            split=split,
-            batch_size=self.cfg.behavior.fit.batch_size,
-            history=self.cfg.scale.history,
-            seed=self.cfg.seed,
-        )
+        data = sequences(self.cfg, self.cfg.behavior, dataset, split)
         seed_everything(self.cfg.seed)
         model = behavior_model(self.cfg.behavior, counts)
         module, trainer = train(self, self.cfg.behavior, model, data, work)
@@ -67,12 +58,10 @@ class Behave(TaskStage):
         vectors = model.item_vectors().detach().float().cpu().numpy()
         np.save(out / VECTORS, vectors)
         save_weights(model, out / WEIGHTS)
-        (out / METRICS).write_text(json.dumps({key: float(value) for key, value in metrics.items()}, indent=1))
-        return {
-            "dim": int(vectors.shape[1]),
-            "norm_popularity_spearman": norm_correlation(vectors, counts),
-            **metrics,
-        }
+        figures = {key: float(value) for key, value in metrics.items()}
+        figures["norm_popularity_spearman"] = norm_correlation(vectors, counts)
+        (out / METRICS).write_text(json.dumps(figures, indent=1))
+        return {"dim": int(vectors.shape[1]), **figures}
 
 
 def norm_correlation(vectors: np.ndarray, counts: np.ndarray) -> float:

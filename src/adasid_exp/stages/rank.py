@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.results import Results
 from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.data.impressions import ImpressionDataModule
@@ -17,6 +14,7 @@ from adasid_exp.stages.assign import Assign
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.building import build, identity, names_of
 from adasid_exp.stages.fitting import outcomes_of, save_weights, seed_everything, train
+from adasid_exp.stages.loading import load_split
 from adasid_exp.stages.prepare import Prepare
 
 WEIGHTS = "model.safetensors"
@@ -56,8 +54,7 @@ class Rank(Stage):
         return inputs
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset = Dataset.load(inputs["dataset"])
-        split = instantiate(self.cfg.splits[TASK])(dataset)
+        dataset, split = load_split(self.cfg, TASK, inputs["dataset"])
         data = ImpressionDataModule(
             dataset=dataset,
             split=split,

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.results import Results
 from adasid_exp.artifacts.semantic_ids import SemanticIds
-from adasid_exp.data.sequences import SequenceDataModule
 from adasid_exp.data.splits import training_counts
 from adasid_exp.stages.assign import Assign
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.behave import Behave, trained_behavior
 from adasid_exp.stages.building import build, identity, names_of
 from adasid_exp.stages.fitting import outcomes_of, save_weights, seed_everything, train
+from adasid_exp.stages.loading import load_split, sequences
 from adasid_exp.stages.prepare import Prepare
 
 WEIGHTS = "model.safetensors"
@@ -55,16 +53,9 @@ class Retrieve(Stage):
         return inputs
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset = Dataset.load(inputs["dataset"])
-        split = instantiate(self.cfg.splits[TASK])(dataset)
+        dataset, split = load_split(self.cfg, TASK, inputs["dataset"])
         counts = training_counts(dataset, split)
-        data = SequenceDataModule(
-            dataset=dataset,
-            split=split,
-            batch_size=self.cfg.retriever.fit.batch_size,
-            history=self.cfg.scale.history,
-            seed=self.cfg.seed,
-        )
+        data = sequences(self.cfg, self.cfg.retriever, dataset, split)
         seed_everything(self.cfg.seed)
         model = build(
             self.cfg.retriever,

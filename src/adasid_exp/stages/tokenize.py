@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.data.items import ItemDataModule
 from adasid_exp.data.splits import training_counts
@@ -20,6 +18,7 @@ from adasid_exp.stages.behave import Behave
 from adasid_exp.stages.building import NOT_ARGUMENTS, construct, trained_part
 from adasid_exp.stages.embed import VECTORS, Embed
 from adasid_exp.stages.fitting import save_weights, seed_everything, train
+from adasid_exp.stages.loading import load_split
 from adasid_exp.stages.prepare import Prepare
 from adasid_exp.types import UserError
 
@@ -81,8 +80,7 @@ def item_inputs(cfg: DictConfig, task: str) -> dict[str, Stage]:
 
 def item_embeddings(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> ItemEmbeddings:
     """Gathers the vectors of every modality the tokenizer reads and the training counts of a task."""
-    dataset = Dataset.load(inputs["dataset"])
-    split = instantiate(cfg.splits[task])(dataset)
+    dataset, split = load_split(cfg, task, inputs["dataset"])
     features = {name: np.load(inputs[name] / VECTORS) for name in modalities_of(cfg)}
     return ItemEmbeddings(features=features, count=training_counts(dataset, split))
 
