@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,14 @@ def only(folder: Path, pattern: str) -> Path:
     found = list(folder.glob(pattern))
     assert len(found) == 1, found
     return found[0]
+
+
+def where(said: CompletedProcess[str]) -> Path:
+    """The folder that a finished stage names in its last line."""
+    assert said.returncode == 0, said.stderr
+    found = re.search(r" is in (\S+)", said.stderr)
+    assert found, said.stderr
+    return Path(found[1])
 
 
 @pytest.mark.slow
@@ -57,10 +66,9 @@ def test_a_grid_runs_reports_and_the_second_time_finds_everything(
 
 
 @pytest.mark.slow
-def test_the_figures_of_the_table_are_those_of_the_per_user_rows(adasid: Callable, micro_runs: Path) -> None:
+def test_the_figures_of_the_table_are_those_of_the_per_user_rows(adasid: Callable) -> None:
     # Reference: recall and its tie expectation written out in numpy over the rows file.
-    assert adasid("stage=retrieve", "tokenizer=rq_vae", *MICRO).returncode == 0
-    folder = only(micro_runs / "retrieve", "toy-rq_vae-parallel-*")
+    folder = where(adasid("stage=retrieve", "tokenizer=rq_vae", *MICRO))
     rows = pl.read_parquet(folder / "rows.parquet")
     above, tied = rows["above"].to_numpy(), rows["tied"].to_numpy()
     recall = np.mean(np.minimum(tied, np.maximum(0, 10 - above)) / tied)
@@ -117,9 +125,8 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(kill_when: Callable, tmp_path
 
 
 @pytest.mark.slow
-def test_sids_and_their_inverse_agree_with_the_catalogue(adasid: Callable, micro_runs: Path) -> None:
-    assert adasid("stage=assign", "tokenizer=ada_sid", *MICRO).returncode == 0
-    folder = next(iter((micro_runs / "assign").glob("toy-ada_sid-retrieval-*")))
+def test_sids_and_their_inverse_agree_with_the_catalogue(adasid: Callable) -> None:
+    folder = where(adasid("stage=assign", "tokenizer=ada_sid", *MICRO))
     sids = SemanticIds.load(folder)
     inverse = pl.read_parquet(folder / "inverse.parquet")
     assert sorted(inverse["item_ids"].explode().to_list()) == sorted(sids.item_ids.tolist())
