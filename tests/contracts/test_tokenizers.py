@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf, open_dict
 
 from adasid_exp.nn.quantizers.codebook import Codebook
+from adasid_exp.stages.building import NOT_ARGUMENTS
 from adasid_exp.training.optimizers import adamw
 from adasid_exp.types import PAD, ItemBatch
 
@@ -47,7 +48,8 @@ def build(name):
     node = config.tokenizer
     with open_dict(node):
         OmegaConf.resolve(config)
-        del node["name"], node["fit"]
+        for key in NOT_ARGUMENTS:
+            node.pop(key, None)
     torch.manual_seed(0)
     return instantiate(node, dims=DIMS)
 

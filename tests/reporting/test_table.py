@@ -13,6 +13,7 @@ from adasid_exp.reporting.render import csv, duration, latex, markdown, memory, 
 from adasid_exp.reporting.table import (
     MISSING,
     Column,
+    Cost,
     Table,
     bound_violations,
     line_of,
@@ -25,6 +26,9 @@ COLUMNS = [
     Column(part="retrieval", part_title="Retrieval", key="test/recall@50", title="R@50", higher_is_better=True),
     Column(part="ranking", part_title="Ranking", key="test/auc", title="AUC", higher_is_better=True),
 ]
+
+
+COST = Cost(seconds=250.0, peak_memory_mb=2048.0)
 
 
 def record(method: str, seed: int, task: str, metric: str, value: float, seconds: float = 10.0) -> dict[str, object]:
@@ -51,9 +55,9 @@ def make_table() -> Table:
         ]
     )
     lines = [
-        line_of(runs, "a", "Method A", ["retrieval", "ranking"], COLUMNS, {"test/recall@50": 0.25}),
-        line_of(runs, "b", "Method B", ["retrieval", "ranking"], COLUMNS, {}),
-        line_of(runs, "c", "Reference", ["retrieval"], COLUMNS, {}),
+        line_of(runs, "a", "Method A", ["retrieval", "ranking"], COLUMNS, {"test/recall@50": 0.25}, COST),
+        line_of(runs, "b", "Method B", ["retrieval", "ranking"], COLUMNS, {}, None),
+        line_of(runs, "c", "Reference", ["retrieval"], COLUMNS, {}, None),
     ]
     return Table(title="T", columns=COLUMNS, lines=mark_best(lines, COLUMNS, ["a", "b"]), notes=["note & more"])
 
@@ -78,16 +82,12 @@ def test_one_seed_has_no_deviation_and_what_has_not_run_is_missing() -> None:
     assert lines[2].figures["ranking", "test/auc"] is None  # takes no part: not a missing run
 
 
-def test_cost_is_the_mean_over_seeds_of_the_sum_over_tasks() -> None:
-    line = make_table().lines[0]
-    assert line.seconds == pytest.approx((10 + 5 + 10) / 2)  # seed 0: both tasks, seed 1: one
-    assert line.peak_memory_mb == 2048.0
-
-
 def test_markdown_has_our_figure_and_the_papers() -> None:
     text = markdown(make_table())
     assert "**0.2000 ± 0.1414** [0.2500]" in text
     assert f"| Method B | {MISSING} |" in text
+    assert "| Method A | 4 min 10 s | 2.0 GiB |" in text
+    assert f"| Method B | {MISSING} | {MISSING} |" in text
     assert "| Reference |" not in text.split("## Ranking")[1].split("## Cost")[0]
 
 

@@ -9,6 +9,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from adasid_exp.stages.building import NOT_ARGUMENTS
 from adasid_exp.types import ItemBatch
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -48,7 +49,7 @@ def items():
 
 def built(*overrides):
     arguments = {
-        k: v for k, v in OmegaConf.to_container(node(*overrides), resolve=True).items() if k not in ("name", "fit")
+        k: v for k, v in OmegaConf.to_container(node(*overrides), resolve=True).items() if k not in NOT_ARGUMENTS
     }
     arguments["size"] = 8
     torch.manual_seed(0)

@@ -12,17 +12,19 @@ from rich.table import Table as RichTable
 from adasid_exp.reporting.table import MISSING, Column, Figure, Line, Profile, Table
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """``4 min 10 s``."""
-    if seconds is None:
-        return MISSING
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def memory(megabytes: float | None) -> str:
+def memory(megabytes: float) -> str:
     """``1.2 GiB``."""
-    return MISSING if megabytes is None else f"{megabytes / 1024:.1f} GiB"
+    return f"{megabytes / 1024:.1f} GiB"
+
+
+def _cost(line: Line) -> tuple[str, str]:
+    return (MISSING, MISSING) if line.cost is None else (duration(line.cost.seconds), memory(line.cost.peak_memory_mb))
 
 
 def _cell(figure: Figure | None, **style: object) -> str:
@@ -51,7 +53,7 @@ def markdown(table: Table) -> str:
             text.write(f"| {profile.label} | {profile.title} | {' | '.join(_deciles(profile))} |\n")
     text.write("\n## Cost\n\n| method | time, all stages | peak memory |\n|---|---|---|\n")
     for line in table.lines:
-        text.write(f"| {line.label} | {duration(line.seconds)} | {memory(line.peak_memory_mb)} |\n")
+        text.write(f"| {line.label} | {' | '.join(_cost(line))} |\n")
     text.write("\n" + "\n".join(f"- {note}" for note in table.notes) + "\n")
     return text.getvalue()
 
@@ -78,7 +80,14 @@ def csv(table: Table) -> str:
                 f"{key}/seeds": figure.seeds if figure else None,
                 f"{key}/paper": figure.paper if figure else None,
             }
-        rows.append(row | {"seconds": line.seconds, "peak_memory_mb": line.peak_memory_mb})
+        cost = line.cost
+        rows.append(
+            row
+            | {
+                "seconds": cost.seconds if cost else None,
+                "peak_memory_mb": cost.peak_memory_mb if cost else None,
+            }
+        )
     return pl.DataFrame(rows, infer_schema_length=None).write_csv()
 
 
@@ -124,7 +133,7 @@ def terminal(table: Table) -> list[RichTable]:
     for heading in ("method", "time, all stages", "peak memory"):
         costs.add_column(heading)
     for line in table.lines:
-        costs.add_row(line.label, duration(line.seconds), memory(line.peak_memory_mb))
+        costs.add_row(line.label, *_cost(line))
     return [*tables, costs]
 
 

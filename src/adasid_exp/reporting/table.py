@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -66,14 +66,26 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a row took: every artifact it rests on counted once.
+
+    Attributes:
+        seconds: mean over seeds of the summed wall time.
+        peak_memory_mb: largest of any artifact, MiB.
+    """
+
+    seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row of the table with its cost: mean seconds and largest peak memory over seeds (None: not run)."""
+    """A row of the table; a cost of None means that nothing of it has run."""
 
     name: str
     label: str
     figures: Mapping[tuple[str, str], Figure | None]
-    seconds: float | None
-    peak_memory_mb: float | None
+    cost: Cost | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,27 +139,16 @@ def line_of(
     parts: Sequence[str],
     columns: Sequence[Column],
     paper: Mapping[str, float],
+    cost: Cost | None,
 ) -> Line:
-    """One row: a figure per column of the blocks it takes part in."""
+    """One row: a figure per column of the blocks it takes part in, and its cost (None: nothing has run)."""
     figures = {
         (column.part, column.key): figure_of(runs, name, column.part, column.key, paper.get(column.key))
         if column.part in parts
         else None
         for column in columns
     }
-    mine = runs.filter(pl.col("method") == name)
-    per_run = mine.unique(["seed", "task"]).group_by("seed").agg(pl.col("seconds").sum())
-    return Line(
-        name=name,
-        label=label,
-        figures=figures,
-        seconds=_mean(per_run["seconds"].to_list()),
-        peak_memory_mb=max(mine["peak_memory_mb"].to_list(), default=None),
-    )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return Line(name=name, label=label, figures=figures, cost=cost)
 
 
 def mark_best(lines: Sequence[Line], columns: Sequence[Column], among: Sequence[str]) -> list[Line]:
@@ -168,24 +169,10 @@ def mark_best(lines: Sequence[Line], columns: Sequence[Column], among: Sequence[
 
 def _with_marks(line: Line, best: Mapping[tuple[str, str], str]) -> Line:
     figures = {
-        key: figure
-        if figure is None
-        else Figure(
-            mean=figure.mean,
-            std=figure.std,
-            seeds=figure.seeds,
-            paper=figure.paper,
-            best=best.get(key) == line.name,
-        )
+        key: figure if figure is None else replace(figure, best=best.get(key) == line.name)
         for key, figure in line.figures.items()
     }
-    return Line(
-        name=line.name,
-        label=line.label,
-        figures=figures,
-        seconds=line.seconds,
-        peak_memory_mb=line.peak_memory_mb,
-    )
+    return replace(line, figures=figures)
 
 
 def profile_of(runs: pl.DataFrame, name: str, label: str, metric: str, title: str) -> Profile | None:

@@ -24,6 +24,7 @@ from adasid_exp.artifacts.store import Manifest, Store
 from adasid_exp.reporting.render import csv, duration, latex, markdown, terminal
 from adasid_exp.reporting.table import (
     Column,
+    Cost,
     Table,
     bound_violations,
     line_of,
@@ -128,7 +129,16 @@ def report(grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: St
         for key, title in part.metrics.items()
     ]
     lines = [
-        line_of(runs, name, row.label, list(row.parts), columns, row.paper.get(data, {})) for name, row in rows.items()
+        line_of(
+            runs,
+            name,
+            row.label,
+            list(row.parts),
+            columns,
+            row.paper.get(data, {}),
+            cost_of(name, cells, store),
+        )
+        for name, row in rows.items()
     ]
     compared = [name for name, row in rows.items() if not row.reference]
     notes = [*grid.notes, *_notes(grid, rows, cells, store, runs, data)]
@@ -164,6 +174,23 @@ def _records(cell: Cell, store: Store) -> Iterator[dict[str, object]]:
         }
 
 
+def cost_of(row: str, cells: Sequence[Cell], store: Store) -> Cost | None:
+    """Time and memory of a row: what its cells of one seed share is counted once; the mean is over seeds."""
+    artifacts: dict[int, set[Path]] = {}
+    for cell in cells:
+        if cell.row == row:
+            stage = stage_of(cell.overrides)
+            if store.find(stage.name, stage.signature):
+                artifacts.setdefault(cell.seed, set()).update(_closure(stage, store))
+    if not artifacts:
+        return None
+    costs = [[Manifest.load(folder).provenance for folder in folders] for folders in artifacts.values()]
+    return Cost(
+        seconds=sum(cost["seconds"] for seed in costs for cost in seed) / len(costs),
+        peak_memory_mb=max(cost["peak_memory_mb"] for seed in costs for cost in seed),
+    )
+
+
 def _closure(stage: Stage, store: Store) -> Iterator[Path]:
     for each in stage.walk():
         folder = store.find(each.name, each.signature)
@@ -186,5 +213,5 @@ def _notes(
     theirs = paper_bound_violations({name: row.paper.get(data, {}) for name, row in rows.items()})
     if theirs:
         yield f"Rows of the paper shown here that break that bound: {', '.join(theirs)}."
-    yield "Figures in brackets are the paper's. Time of a row counts everything it rests on, shared stages included."
+    yield "Figures in brackets are the paper's. Time of a row counts every artifact it rests on once."
     yield f"Hardware: {hardware()}. Commit {commit()}."
