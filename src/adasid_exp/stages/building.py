@@ -63,8 +63,3 @@ def encoding_part(node: DictConfig) -> dict[str, Any]:
 def names_of(node: DictConfig) -> list[str]:
     """What the component asks for."""
     return list(plain(node).get("inputs", []))
-
-
-def as_metrics(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
-    """``{prefix/key: float}``."""
-    return {f"{prefix}/{key}": float(value) for key, value in values.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -148,8 +147,3 @@ def cells_of(grid: Grid, rows: Mapping[str, Row], seeds: Sequence[int], shared: 
         for part, own in row.parts.items()
         for seed in seeds
     ]
-
-
-def grid_path(name: str) -> Path:
-    """Where a grid file lies."""
-    return EXPERIMENTS / f"{name}.yaml"
