@@ -71,8 +71,8 @@ test: setup  ## run the tests
 
 .PHONY: check
 check: setup  ## style, types, import contracts
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check --no-cache src tests
+	$(BIN)/ruff format --no-cache --check src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -4,7 +4,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from conftest import AtLeast, AtMost
 from floors import flops_of, gemm, gemms
 from hydra.utils import instantiate
 from shipped import ITEMS, USERS, config
@@ -12,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adasid_exp.types import ImpressionBatch
+from conftest import AtLeast, AtMost
 
 BATCH, STEPS = 4096, 20
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import MICRO
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -16,6 +15,7 @@ from adasid_exp.artifacts.store import Manifest
 from adasid_exp.data.raw import RawTables
 from adasid_exp.stages.base import without
 from adasid_exp.stages.locations import CONF
+from conftest import MICRO
 
 LEARNT = ("behave", "tokenize", "assign")
 AS_TABLES = ("data=tables", "scale=toy", "modalities=toy", *[o for o in MICRO if not o.startswith("data")])
