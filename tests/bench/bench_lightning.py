@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from shipped import config, items
+from shipped import config, histories, items
 from torch.utils.data import DataLoader, TensorDataset
 
 from adasid_exp.data.items import ItemDataModule
@@ -33,7 +33,7 @@ def parts():
     torch.manual_seed(0)
     cfg = config("+tokenizer=rq_vae", "+trainer=cpu", "+logger=csv", "+callbacks=default", "+progress=false", *SMALL)
     data = ItemDataModule(embeddings=items(), batch_size=1024, seed=0)
-    model = tokenizer_model(cfg.tokenizer, items())
+    model = tokenizer_model(cfg.tokenizer, items(), histories)
     model.fit_statistics(data.items)
     model.start(data.items)
     return cfg, instantiate(cfg.tokenizer.fit.module, model=model, total_steps=STEPS), data

@@ -4,7 +4,7 @@ import torch
 from floors import flops_of, gemm, gemms
 from hydra.utils import instantiate
 from references import LibraryRqVae
-from shipped import config, items
+from shipped import config, histories, items
 
 from adasid_exp.data.items import ItemDataModule
 from adasid_exp.stages.tokenize import tokenizer_model
@@ -19,7 +19,7 @@ def trainer_of(name, *overrides):
     """Two functions: an epoch of ``STEPS`` steps of a shipped tokenizer after its warm-up, and one step."""
     torch.manual_seed(0)
     node = config(f"+tokenizer={name}", *overrides).tokenizer
-    model = tokenizer_model(node, items())
+    model = tokenizer_model(node, items(), histories)
     data = ItemDataModule(embeddings=items(), batch_size=BATCH, seed=0)
     module = instantiate(node.fit.module, model=model, total_steps=10_000)
     schedule = module.configure_optimizers()

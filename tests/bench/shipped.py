@@ -36,3 +36,8 @@ def items() -> ItemEmbeddings:
         features={"text": clustered(384), "attributes": clustered(384), "behavior": clustered(64)},
         count=count,
     )
+
+
+def histories():
+    """What no tokenizer measured here asks for."""
+    raise AssertionError("a tokenizer asked for histories")

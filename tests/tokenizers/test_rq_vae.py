@@ -78,10 +78,11 @@ def test_levels_refine():
     # Law: each further level brings the decoded sum closer to the latent.
     items, model = mixture(), build()
     model.start(items)
-    latents = model.latents(model.targets(items)).detach()
-    codes, errors = model.quantizer.encode(latents), []
+    part = model.autoencoders[0]
+    latents = part.encoder(model.targets(items)["text"]).detach()
+    codes, errors = part.quantizer.encode(latents), []
     for levels in range(1, 4):
-        books = model.quantizer.books()[:levels]
+        books = part.quantizer.books()[:levels]
         total = sum(book.lookup(codes[:, [k]]).squeeze(1) for k, book in enumerate(books))
         errors.append((latents - total).square().mean().item())
     assert errors[0] > errors[1] > errors[2]
@@ -90,20 +91,21 @@ def test_levels_refine():
 def test_warm_up_bypasses_quantization():
     # Law: before the start the loss is the plain autoencoder's and no codebook has a gradient.
     items, model = mixture(), build()
+    part = model.autoencoders[0]
     losses = model.losses(items)
     targets = model.targets(items)["text"]
-    plain = (model.decoder(model.encoder(targets)) - targets).square().mean()
+    plain = (part.decoder(part.encoder(targets)) - targets).square().mean()
     assert losses.keys() == {"reconstruction"}
     torch.testing.assert_close(losses["reconstruction"], plain)
     losses["reconstruction"].backward()
-    assert all(parameter.grad is None for parameter in model.quantizer.parameters())
+    assert all(parameter.grad is None for parameter in part.quantizer.parameters())
 
 
 def test_several_modalities_weigh_the_same():
     # By hand: the mean of the two blocks' mean squared errors, however wide each is.
     items, model = mixture(), build(modalities=["vision", "text"])
-    targets = model.targets(items)
-    decoded = model.decoder(model.encoder(torch.cat([targets["vision"], targets["text"]], 1)))
+    targets, part = model.targets(items), model.autoencoders[0]
+    decoded = part.decoder(part.encoder(torch.cat([targets["vision"], targets["text"]], 1)))
     blocks = [decoded[:, :6] - targets["vision"], decoded[:, 6:] - targets["text"]]
     expected = sum(block.square().mean() for block in blocks) / 2
     torch.testing.assert_close(model.losses(items)["reconstruction"], expected)

@@ -176,10 +176,11 @@ def test_revival_stops_in_the_last_tenth():
     model = module(10).model
     items = Catalogue().items
     model.start(items)
-    for book in model.quantizer.books():
+    books = model.autoencoders[0].quantizer.books()
+    for book in books:
         book.usage[0, 0] = 0.0
-    before = model.quantizer.books()[0].words.clone()
+    before = books[0].words.clone()
     model.end_epoch(items, 36, 40)
-    assert torch.equal(before, model.quantizer.books()[0].words)
+    assert torch.equal(before, books[0].words)
     model.end_epoch(items, 35, 40)
-    assert not torch.equal(before, model.quantizer.books()[0].words)
+    assert not torch.equal(before, books[0].words)

@@ -19,7 +19,14 @@ from adasid_exp.functional import codebook
 from adasid_exp.functional.sparsity import handover_weights
 from adasid_exp.stages.base import Stage, TaskStage
 from adasid_exp.stages.building import encoding_part
-from adasid_exp.stages.tokenize import BEHAVIOR, Tokenize, item_embeddings, item_inputs, trained_tokenizer
+from adasid_exp.stages.tokenize import (
+    BEHAVIOR,
+    Tokenize,
+    item_embeddings,
+    item_inputs,
+    task_histories,
+    trained_tokenizer,
+)
 from adasid_exp.types import PAD, ItemBatch
 
 CHUNK = 4096
@@ -47,7 +54,8 @@ class Assign(TaskStage):
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
         dataset = Dataset.load(inputs["dataset"])
         items = item_embeddings(self.cfg, self.task, inputs)
-        model = trained_tokenizer(self.cfg.tokenizer, items, inputs["tokenizer"])
+        histories = task_histories(self.cfg, self.task, inputs)
+        model = trained_tokenizer(self.cfg.tokenizer, items, histories, inputs["tokenizer"])
         sids = assigned(model, items, dataset.item_ids)
         sids.save(out)
         per_item = item_columns(model, items, sids)

@@ -15,11 +15,12 @@ NOT_ARGUMENTS = ("name", "inputs", "fit", "at_encoding")
 """Keys of a component's node that speak to the stage, not to the constructor."""
 
 
-def build(node: DictConfig, **facts: Callable[[], Any]) -> Any:
+def build(node: DictConfig, *, always: Mapping[str, Any] | None = None, **facts: Callable[[], Any]) -> Any:
     """Instantiates ``node``, giving its constructor the facts listed under ``node.inputs``.
 
     Args:
         node: a component: ``_target_``, its arguments, and optionally ``name``, ``inputs``, ``fit``.
+        always: facts that every component of this stage takes.
         facts: how to get each fact the stage can offer; called only if asked for.
 
     Raises:
@@ -29,7 +30,8 @@ def build(node: DictConfig, **facts: Callable[[], Any]) -> Any:
     missing = [name for name in wanted if name not in facts]
     if missing:
         raise UserError(f"{node.name}: inputs names {missing[0]!r}, this stage offers {', '.join(sorted(facts))}")
-    return construct(without(node, *NOT_ARGUMENTS), **{name: facts[name]() for name in wanted})
+    given = {name: facts[name]() for name in wanted}
+    return construct(without(node, *NOT_ARGUMENTS), **(always or {}), **given)
 
 
 def construct(node: Mapping[str, Any], **facts: Any) -> Any:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.data.items import ItemDataModule
+from adasid_exp.data.sequences import Histories, training_histories
 from adasid_exp.data.splits import training_counts
-from adasid_exp.stages.base import Stage, TaskStage, plain, without
+from adasid_exp.stages.base import Stage, TaskStage, plain
 from adasid_exp.stages.behave import Behave
-from adasid_exp.stages.building import NOT_ARGUMENTS, construct, trained_part
+from adasid_exp.stages.building import build, trained_part
 from adasid_exp.stages.embed import VECTORS, Embed
 from adasid_exp.stages.fitting import save_weights, seed_everything, train
 from adasid_exp.stages.loading import load_split
@@ -49,9 +51,10 @@ class Tokenize(TaskStage):
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
         items = item_embeddings(self.cfg, self.task, inputs)
+        histories = task_histories(self.cfg, self.task, inputs)
         data = ItemDataModule(embeddings=items, batch_size=self.cfg.tokenizer.fit.batch_size, seed=self.cfg.seed)
         seed_everything(self.cfg.seed)
-        model = tokenizer_model(self.cfg.tokenizer, items)
+        model = tokenizer_model(self.cfg.tokenizer, items, histories)
         model.fit_statistics(items.batch())
         module, trainer = train(self, self.cfg.tokenizer, model, data, work)
         save_weights(model, out / WEIGHTS)
@@ -85,14 +88,21 @@ def item_embeddings(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> I
     return ItemEmbeddings(features=features, count=training_counts(dataset, split))
 
 
-def tokenizer_model(node: DictConfig, items: ItemEmbeddings) -> Any:
-    """The untrained tokenizer of a config node."""
+def task_histories(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> Callable[[], Histories]:
+    """How a tokenizer that asks for them gets the sequences of the task's training part."""
+    return lambda: training_histories(*load_split(cfg, task, inputs["dataset"]))
+
+
+def tokenizer_model(node: DictConfig, items: ItemEmbeddings, histories: Callable[[], Histories]) -> Any:
+    """The untrained tokenizer of a config node; ``histories`` is called if the node asks for them."""
     dims = {name: int(vectors.shape[1]) for name, vectors in items.features.items()}
-    return construct(without(node, *NOT_ARGUMENTS), dims=dims)
+    return build(node, always={"dims": dims}, histories=histories, counts=lambda: torch.from_numpy(items.count))
 
 
-def trained_tokenizer(node: DictConfig, items: ItemEmbeddings, artifact: Path) -> Any:
+def trained_tokenizer(
+    node: DictConfig, items: ItemEmbeddings, histories: Callable[[], Histories], artifact: Path
+) -> Any:
     """The tokenizer with the weights of a `tokenize` artifact, ready to encode."""
-    model = tokenizer_model(node, items)
+    model = tokenizer_model(node, items, histories)
     model.load_state_dict(load_file(artifact / WEIGHTS))
     return model.eval()

@@ -17,7 +17,7 @@ from adasid_exp.nn.richness import Richness
 from adasid_exp.nn.routers.base import Router
 from adasid_exp.nn.straight_through import Fused, PerExpert, weighted_sum
 from adasid_exp.tokenizers.ada_sid_parts import BEHAVIOR, Mixture, View, Width, plan_slots
-from adasid_exp.tokenizers.base import Encoded, SidLayout, Tokenizer, in_chunks, sample_items, settling
+from adasid_exp.tokenizers.base import Encoded, SidLayout, TrainableTokenizer, in_chunks, sample_items, settling
 from adasid_exp.types import PAD, ItemBatch
 
 KMEANS_ROWS = 256
@@ -26,7 +26,7 @@ CHUNK = 8192
 """Items looked at together when the whole catalogue passes."""
 
 
-class AdaSid(Tokenizer):
+class AdaSid(TrainableTokenizer):
     """Shared, content and behavior experts with a codebook each; a router switches behavior slots on and off.
 
     Args:
@@ -156,6 +156,10 @@ class AdaSid(Tokenizer):
         words = self.codebook.lookup(self.codebook.assign(view.latents))
         decoded = self.decoder(weighted_sum(words, view.weights * self._emitted(view)))
         return dict(zip(self.dims, decoded.split(list(self.dims.values()), 1), strict=True))
+
+    @torch.no_grad()
+    def distances(self, items: ItemBatch) -> Tensor:
+        return self.codebook.distances(self.view(items).latents)
 
     @torch.no_grad()
     def diagnostics(self, items: ItemBatch) -> dict[str, Tensor]:

@@ -46,7 +46,9 @@ class Encoded:
 
 
 class Tokenizer(nn.Module, ABC):
-    """Base of the trained tokenizers; what they learn besides gradients lives in buffers.
+    """Base of all tokenizers; what they learn besides gradients lives in buffers.
+
+    A method in closed form learns all of it in ``fit_statistics``.
 
     Args:
         modalities: names of the embeddings the method reads.
@@ -57,7 +59,6 @@ class Tokenizer(nn.Module, ABC):
     """
 
     seed: Tensor
-    _started: Tensor
 
     def __init__(self, *, modalities: Sequence[str], dims: Mapping[str, int]) -> None:
         super().__init__()
@@ -72,19 +73,11 @@ class Tokenizer(nn.Module, ABC):
         self.standardize = Standardize(dims=self.dims)
         # Fixed here and carried by the checkpoint: a resumed run draws what the first would have drawn.
         self.register_buffer("seed", torch.tensor(torch.initial_seed() % 2**31))
-        self.register_buffer("_started", torch.tensor(False))
-        self.started = False
-        """Whether the warm-up is over; mirrors a buffer, so that a step does not wait for the device."""
-        self.register_load_state_dict_post_hook(_recall_start)
 
     @property
     @abstractmethod
     def layout(self) -> SidLayout:
         """The form of the SIDs that ``encode`` gives."""
-
-    @abstractmethod
-    def losses(self, items: ItemBatch) -> dict[str, Tensor]:
-        """Weighted scalar terms by name; their sum is what training minimises."""
 
     @abstractmethod
     def encode(self, items: ItemBatch) -> Encoded:
@@ -93,6 +86,14 @@ class Tokenizer(nn.Module, ABC):
     @abstractmethod
     def reconstruct(self, items: ItemBatch) -> dict[str, Tensor]:
         """What the hard codes say of ``targets``, ``[items, dim]`` by modality, without gradient."""
+
+    @abstractmethod
+    def distances(self, items: ItemBatch) -> Tensor:
+        """Squared distances of what each slot quantizes to its codewords, ``[items, slots, size]``, without gradient.
+
+        Up to a constant a row and slot; in an ordered SID what a slot quantizes depends on the codes before it.
+        ``encode`` takes the nearest in every slot in use.
+        """
 
     def targets(self, items: ItemBatch) -> dict[str, Tensor]:
         """Standardised inputs of the modelled modalities, ``[items, dim]`` by name."""
@@ -105,6 +106,27 @@ class Tokenizer(nn.Module, ABC):
     def fit_statistics(self, items: ItemBatch) -> None:
         """Learn what the network needs from the whole catalogue, once before training."""
         self.standardize.fit(items)
+
+    def generator(self, step: int) -> torch.Generator:
+        """The CPU generator of draws made at ``step``: the same on every rank and after a resume."""
+        return torch.Generator().manual_seed(int(self.seed) + 1_000_003 * step)
+
+
+class TrainableTokenizer(Tokenizer):
+    """Base of the tokenizers that learn by gradient; the hooks are called by ``training/tokenizer.py``."""
+
+    _started: Tensor
+
+    def __init__(self, *, modalities: Sequence[str], dims: Mapping[str, int]) -> None:
+        super().__init__(modalities=modalities, dims=dims)
+        self.register_buffer("_started", torch.tensor(False))
+        self.started = False
+        """Whether the warm-up is over; mirrors a buffer, so that a step does not wait for the device."""
+        self.register_load_state_dict_post_hook(_recall_start)
+
+    @abstractmethod
+    def losses(self, items: ItemBatch) -> dict[str, Tensor]:
+        """Weighted scalar terms by name; their sum is what training minimises."""
 
     def start(self, items: ItemBatch) -> None:
         """End the warm-up, which bypasses quantization: subclasses start their codebooks, then call this."""
@@ -119,10 +141,6 @@ class Tokenizer(nn.Module, ABC):
 
     def finalize(self, items: ItemBatch) -> None:  # noqa: B027
         """Called once after the last step; doing it twice changes nothing."""
-
-    def generator(self, step: int) -> torch.Generator:
-        """The CPU generator of draws made at ``step``: the same on every rank and after a resume."""
-        return torch.Generator().manual_seed(int(self.seed) + 1_000_003 * step)
 
 
 def settling(step: int, total_steps: int) -> bool:
@@ -151,5 +169,5 @@ def in_chunks(items: ItemBatch, rows: int) -> Iterator[ItemBatch]:
         yield ItemBatch(index=items.index[part], features=features, count=items.count[part])
 
 
-def _recall_start(tokenizer: Tokenizer, _keys: Any) -> None:
+def _recall_start(tokenizer: TrainableTokenizer, _keys: Any) -> None:
     tokenizer.started = bool(tokenizer._started)

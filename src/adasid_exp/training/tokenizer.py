@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from adasid_exp.nn.metrics.codebook import CodebookUsage, SidCollisions
-from adasid_exp.tokenizers.base import Tokenizer, in_chunks
+from adasid_exp.tokenizers.base import TrainableTokenizer, in_chunks
 from adasid_exp.training.metric_log import ScalarMeans
 from adasid_exp.training.optimizers import LONGEST_WARMUP, adamw, warmup_cosine
 from adasid_exp.types import ItemBatch
@@ -35,7 +35,7 @@ class TokenizerModule(LightningModule):
     def __init__(
         self,
         *,
-        model: Tokenizer,
+        model: TrainableTokenizer,
         total_steps: int,
         learning_rate: float,
         weight_decay: float,

@@ -119,6 +119,11 @@ class Codebook(nn.Module, ABC):
         """Nearest codes, int64 ``[items, experts]``."""
         return nearest(self.project(latents), self.codewords())
 
+    @torch.no_grad()
+    def distances(self, latents: Tensor) -> Tensor:
+        """Squared distances less the latents' own squared lengths, ``[items, experts, size]``."""
+        return 2.0 * half_distances(self.project(latents), self.codewords()).transpose(0, 1)
+
     def lookup(self, codes: Tensor) -> Tensor:
         """Codewords of ``codes [items, experts]``, ``[items, experts, dim]``."""
         return gather_words(self.codewords(), codes)

@@ -83,6 +83,18 @@ class ResidualQuantizer(nn.Module):
         return torch.cat(codes, dim=1)
 
     @torch.no_grad()
+    def distances(self, latents: Tensor) -> Tensor:
+        """Squared distances of each level's residual to its codewords, ``[items, levels, size]``.
+
+        Less the residual's own squared length, which no comparison within a level needs.
+        """
+        levels, residual = [], latents.unsqueeze(1)
+        for book in self.books():
+            levels.append(book.distances(residual))
+            residual = residual - book.lookup(book.assign(residual))
+        return torch.cat(levels, dim=1)
+
+    @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Sums of the codewords of ``codes [items, levels]``, ``[items, dim]``."""
         columns = zip(self.books(), codes.split(1, dim=1), strict=True)
