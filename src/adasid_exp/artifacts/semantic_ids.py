@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,6 +31,7 @@ class SemanticIds:
         modalities: what each slot speaks of.
         sizes: codebook size of each slot.
         ordered: residual SIDs (each slot refines the one before) or parallel slots.
+        collisions: which policy parted items that shared a SID and what it left; None where none was asked for.
     """
 
     item_ids: np.ndarray
@@ -37,6 +40,7 @@ class SemanticIds:
     modalities: tuple[str, ...]
     sizes: tuple[int, ...]
     ordered: bool
+    collisions: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.item_ids), len(self.sizes))
@@ -87,13 +91,15 @@ class SemanticIds:
         """Writes ``sids.parquet``, its inverse map and the slot layout into ``folder``."""
         self.frame().write_parquet(folder / TABLE)
         self.inverse().write_parquet(folder / INVERSE)
-        layout = {
+        layout: dict[str, Any] = {
             "modalities": self.modalities,
             "sizes": self.sizes,
             "ordered": self.ordered,
             "pad": PAD,
             "items": len(self.item_ids),
         }
+        if self.collisions is not None:
+            layout["collisions"] = dict(self.collisions)
         (folder / LAYOUT).write_text(json.dumps(layout, indent=1))
 
     @classmethod
@@ -115,4 +121,5 @@ class SemanticIds:
             modalities=tuple(layout["modalities"]),
             sizes=tuple(layout["sizes"]),
             ordered=layout["ordered"],
+            collisions=layout.get("collisions"),
         )
