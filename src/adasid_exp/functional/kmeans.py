@@ -26,16 +26,25 @@ def kmeans(points: Tensor, *, size: int, iterations: int, generator: torch.Gener
         raise ValueError(f"k-means needs finite points [rows, dim], got shape {tuple(points.shape)}")
     if spherical:
         points = F.normalize(points, dim=1)
-    centroids = _start(points, size, generator)
+    return lloyd(points, _start(points, size, generator), iterations=iterations, spherical=spherical)[0]
+
+
+def lloyd(points: Tensor, centroids: Tensor, *, iterations: int, spherical: bool) -> tuple[Tensor, Tensor]:
+    """Lloyd steps from given ``centroids [size, dim]``, until no row changes its cluster.
+
+    Returns:
+        The centroids, and the clusters ``[rows]`` they are the means of, int64. An empty cluster's centroid lies
+        on one of the rows that were farthest from theirs. ``spherical`` expects ``points`` of unit length.
+    """
     codes = None
     for _ in range(iterations):
         before, (codes, scores) = codes, _nearest(points, centroids)
         if before is not None and torch.equal(before, codes):
             break
-        centroids = _means(points, codes, scores, size)
+        centroids = _means(points, codes, scores, centroids.shape[0])
         if spherical:
             centroids = F.normalize(centroids, dim=1)
-    return centroids
+    return centroids, _nearest(points, centroids)[0] if codes is None else codes
 
 
 def cluster_sums(points: Tensor, codes: Tensor, size: int) -> Tensor:
