@@ -91,6 +91,15 @@ def test_loss_by_formula(training):
     torch.testing.assert_close(model.loss(training), torch.stack(terms).mean(), rtol=1e-4, atol=1e-4)
 
 
+def test_masked_pad_leaves_the_loss_to_the_slots_in_use(training):
+    """Law: with PAD masked the loss is a number, and every gradient too."""
+    model = make(table(), pad=MaskPad())
+    loss = model.loss(training)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_ranking_by_formula(training, masked):
     """S(i) = sum_l log p_l(c_il), or its mean over the slots in use if PAD is masked."""
@@ -151,7 +160,7 @@ def test_batch_size_changes_no_rank(training):
 def test_probabilities_of_a_slot_sum_to_one(training):
     model = make(table())
     log_probs = model.log_probs(held_out(training))
-    possible = model.bias.squeeze(1) == 0
+    possible = model.catalogue.bias.squeeze(1) == 0
     assert possible.sum(1).tolist() == [5, 4, 6]  # PAD is a class of the third slot alone
     torch.testing.assert_close((log_probs.exp() * possible).sum(-1), torch.ones(8, 3))
 
