@@ -134,6 +134,32 @@ def test_sids_and_their_inverse_agree_with_the_catalogue(adasid: Callable) -> No
     assert metrics["collision_rate"] == pytest.approx(1 - len(inverse) / len(sids.item_ids))  # by definition
 
 
+@pytest.mark.slow
+def test_a_collision_policy_is_on_record_with_what_it_left(adasid: Callable, tmp_path: Path) -> None:
+    # 80 items, 64 SIDs of two slots: only a longer SID can part them all.
+    policies = "collisions=none,dedup_token,sinkhorn,nearest_free"
+    said = adasid("-m", "stage=assign", "tokenizer=rq_vae", policies, *MICRO, "scale.length=2", runs=tmp_path)
+    assert said.returncode == 0, said.stderr
+    folders = {
+        Manifest.load(path).facts.get("collisions", {"policy": "none"})["policy"]: path
+        for path in (tmp_path / "assign").iterdir()
+    }
+    plain = SemanticIds.load(folders.pop("none"))
+    assert plain.collisions is None
+    before = len(np.unique(plain.codes, axis=0))
+    assert set(folders) == {"dedup_token", "sinkhorn", "nearest_free"}
+    for policy, folder in folders.items():
+        sids, record = SemanticIds.load(folder), Manifest.load(folder).facts["collisions"]
+        after = len(np.unique(sids.codes, axis=0))
+        assert sids.collisions == record
+        assert record["rate_before"] == pytest.approx(1 - before / 80)
+        assert record["rate_after"] == pytest.approx(1 - after / 80)
+        assert record["moved"] == (sids.codes[:, :2] != plain.codes).any(axis=1).sum()
+        assert record["not_resolved"] == 80 - after
+        assert after == 80 if policy == "dedup_token" else before < after < 80
+        assert f"{record['moved']} moved, {record['not_resolved']} found no SID of their own" in said.stderr
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -18,6 +18,7 @@ from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.functional import codebook
+from adasid_exp.functional.collisions import DEDUP
 from adasid_exp.functional.sparsity import handover_weights
 from adasid_exp.stages.base import Stage, TaskStage, without
 from adasid_exp.stages.building import construct, encoding_part, identity
@@ -133,17 +134,18 @@ def chunks(items: ItemEmbeddings) -> Iterator[ItemBatch]:
 
 
 def quality(sids: SemanticIds) -> dict[str, float]:
-    """Codebook figures over the catalogue, PAD excluded; entropies in nats, means over slots."""
+    """Codebook figures over the catalogue, PAD excluded; entropies in nats, means over the slots that were learnt."""
     codes = sids.table().codes
     counts = codebook.code_counts(codes, sids.sizes)
     entropy, used = codebook.token_entropy(counts), codebook.utilisation(counts, sids.sizes)
     length = codebook.active_length(codes).double()
     ceiling = torch.tensor(sids.sizes, dtype=torch.float64).log()
+    learnt = torch.tensor([modality != DEDUP for modality in sids.modalities])
     figures = {
-        "entropy": entropy.mean(),
-        "entropy_ratio": (entropy / ceiling).mean(),
-        "perplexity": codebook.perplexity(counts).mean(),
-        "utilization": used.mean(),
+        "entropy": entropy[learnt].mean(),
+        "entropy_ratio": (entropy / ceiling)[learnt].mean(),
+        "perplexity": codebook.perplexity(counts)[learnt].mean(),
+        "utilization": used[learnt].mean(),
         "unique_rate": codebook.unique_rate(codes),
         "collision_rate": codebook.collision_rate(codes),
         "max_collision": codebook.max_collision(codes),
