@@ -1,0 +1,50 @@
+"""Draws from a log of interactions, and contrasts between what was drawn."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adasid_exp.functional.contrastive import EPS
+
+
+def another_of_run(place: Tensor, first: Tensor, length: Tensor, draw: Tensor) -> Tensor:
+    """A uniform place other than ``place`` in its run ``first .. first + length - 1``; itself in a run of one.
+
+    Args:
+        place, first, length: int64 ``[rows]``.
+        draw: uniform numbers in [0, 1), float64 ``[rows]``.
+
+    Returns:
+        int64 ``[rows]``.
+    """
+    steps = 1 + (draw * (length - 1)).long()
+    return first + (place - first + steps) % length
+
+
+def first_seen(ids: Tensor, size: int) -> Tensor:
+    """Which entries of ``ids [rows]`` (``0 .. size-1``) are the first with their id, bool ``[rows]``."""
+    order = torch.arange(len(ids), device=ids.device)
+    first = torch.full((size,), len(ids), device=ids.device).scatter_reduce_(0, ids, order, "amin")
+    return first[ids] == order
+
+
+def distinct_info_nce(anchors: Tensor, candidates: Tensor, distinct: Tensor, *, temperature: float) -> Tensor:
+    """InfoNCE of several terms at once, each over distinct candidates under cosine similarity.
+
+    The positive of a row is the candidate in the same place; every id counts once in the denominator, however
+    often it was drawn, so that a repetition of the positive is no negative.
+
+    Args:
+        anchors, candidates: ``[terms, rows, dim]``.
+        distinct: which candidates stand for their id, the first of each, bool ``[terms, rows]``.
+        temperature: divides the cosine; positive.
+
+    Returns:
+        Means over rows, ``[terms]``.
+    """
+    scaled = F.normalize(anchors, dim=2, eps=EPS) / temperature
+    logits = scaled @ F.normalize(candidates, dim=2, eps=EPS).transpose(1, 2)
+    partition = logits.masked_fill(~distinct.unsqueeze(1), -torch.inf).logsumexp(2)
+    return (partition - logits.diagonal(dim1=1, dim2=2)).mean(1)
