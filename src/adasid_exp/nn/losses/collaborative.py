@@ -1,0 +1,48 @@
+"""LETTER's collaborative regularization (arXiv 2405.07314, Eq. 3; spec section 6)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adasid_exp.nn.losses.alignment import gathered
+
+
+class Collaborative(nn.Module):
+    """An item's latent is to find the item's own behavior among the batch's, by inner product. With weight 0 no term.
+
+    Behavior vectors are taken as they are, neither standardised nor trained. Where their width is not the latent's,
+    a linear map without bias (which the softmax would cancel) brings them to it.
+
+    Args:
+        latent: width of a latent.
+        behavior: width of a behavior vector.
+        weight: of this term in the total loss.
+    """
+
+    def __init__(self, *, latent: int, behavior: int, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        needed = bool(weight) and latent != behavior
+        self.projection = nn.Linear(behavior, latent, bias=False) if needed else nn.Identity()
+
+    def forward(self, latents: Tensor, behavior: Tensor, seen: Tensor) -> dict[str, Tensor]:
+        """Term by name, from ``latents [items, latent]`` and ``behavior [items, behavior]``.
+
+        An item without interactions has no behavior: where ``seen [items]`` is false it is neither asked nor offered.
+        """
+        candidates, first = gathered(self.projection(behavior))
+        offered, _ = gathered(seen)
+        return {"collaborative": self.weight * collaborative_loss(latents, candidates, seen, offered, first)}
+
+
+def collaborative_loss(latents: Tensor, candidates: Tensor, asked: Tensor, offered: Tensor, first: int) -> Tensor:
+    """Cross entropy of latents ``[items, dim]`` with candidate ``first + i`` of ``[candidates, dim]``; a scalar.
+
+    Mean over the rows that are ``asked [items]``, against the candidates that are ``offered [candidates]``.
+    """
+    logits = (latents @ candidates.T).masked_fill(~offered, torch.finfo(latents.dtype).min)
+    positives = first + torch.arange(len(latents), device=latents.device)
+    losses = F.cross_entropy(logits, positives, reduction="none")
+    return torch.where(asked, losses, 0.0).sum() / asked.sum().clamp(min=1)
