@@ -60,9 +60,12 @@ class SidCatalogue(nn.Module):
     @property
     def distinct(self) -> DistinctRows:
         """The distinct SIDs, those of several items first."""
-        return DistinctRows(
-            rows=self.distinct_rows, sharers=self.sharers, of_item=self.of_item, shared=self.shared
-        )
+        return DistinctRows(rows=self.distinct_rows, sharers=self.sharers, of_item=self.of_item, shared=self.shared)
+
+    @property
+    def distinct_classes(self) -> Tensor:
+        """Classes of the distinct SIDs, int64 ``[distinct, slots]``."""
+        return self.distinct_rows.long() - self.classes * torch.arange(self.slots, device=self.distinct_rows.device)
 
     def mean_by_sid(self, factors: Tensor) -> Tensor:
         """Mean over the items that share a SID, ``[items, slots]`` to ``[distinct, slots]``."""

@@ -74,3 +74,14 @@ class SlotHeads(nn.Module):
         words = F.normalize(torch.bmm(hidden, self.second), dim=-1)
         classes = F.normalize(self.output.table, dim=-1) / self.temperature
         return torch.baddbmm(bias, words, classes.mT)
+
+    def of_slot(self, slot: int, states: Tensor, bias: Tensor) -> Tensor:
+        """Logits ``[positions, classes]`` of one slot from states of its own, ``[positions, dim]``.
+
+        ``bias`` as in `forward`.
+        """
+        hidden = self.second.shape[1]
+        own = slice(slot * hidden, (slot + 1) * hidden)
+        words = F.relu(F.linear(states, self.first.weight[own], self.first.bias[own])) @ self.second[slot]
+        classes = F.normalize(self.output.table[slot], dim=-1) / self.temperature
+        return torch.addmm(bias[slot], F.normalize(words, dim=-1), classes.t())

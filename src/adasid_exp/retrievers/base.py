@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adasid_exp.functional.beam import SidBeam, items_in_beam, rank_in_beam
 from adasid_exp.functional.scoring import TopK, rank_in_scores, top_k_of_scores
-from adasid_exp.types import SequenceBatch, TargetRank
+from adasid_exp.functional.steps import last_steps, trimmed, valid_steps
+from adasid_exp.nn.sid_catalogue import SidCatalogue
+from adasid_exp.nn.slot_decoder import DecoderMemory, SlotDecoder
+from adasid_exp.nn.slot_heads import SlotTokens
+from adasid_exp.nn.slot_weights import PredictPad, SlotWeights
+from adasid_exp.nn.transformer import CausalTransformer
+from adasid_exp.types import SequenceBatch, SidTable, TargetRank
+
+BEAMS_AT_ONCE = 4096
+"""Partial SIDs decoded at once, over all users: their logits stay near the cache; no result depends on it."""
 
 
 class Retriever(nn.Module, ABC):
@@ -45,3 +57,101 @@ class ScoredRetriever(Retriever):
     @torch.no_grad()
     def recommend(self, batch: SequenceBatch, k: int) -> TopK:
         return top_k_of_scores(self.scores(batch), k)
+
+
+class BeamRetriever(TrainableRetriever):
+    """Writes the SID of the next item slot by slot, and only SIDs that items have.
+
+    Before each slot the codes that no SID goes on with are struck out and the rest renormalised, so that the
+    probabilities of all existing SIDs sum to 1. A slot that has one code left costs nothing and adds log 1 = 0.
+    At a beam as wide as the catalogue has SIDs nothing is cut and the scores are exact.
+
+    Args:
+        sids: the SIDs of the whole catalogue.
+        encoder: histories of item tokens to states of the same width.
+        decoder: makes the decoder, given ``slots``, ``classes`` and ``dim``.
+        init_std: spread of the initial embeddings of item tokens.
+        sid_weights: how much each slot of a target counts in the loss.
+        pad: PAD is a class, and how much it counts in the loss.
+        beam: partial SIDs kept per user; at least the longest list that a metric looks at.
+    """
+
+    def __init__(
+        self,
+        *,
+        sids: SidTable,
+        encoder: CausalTransformer,
+        decoder: Callable[..., SlotDecoder],
+        init_std: float,
+        sid_weights: SlotWeights,
+        pad: PredictPad,
+        beam: int,
+    ) -> None:
+        super().__init__()
+        if beam < 1:
+            raise ValueError(f"a beam of {beam} holds no SID")
+        self.beam = beam
+        self.catalogue = SidCatalogue(sids=sids, sid_weights=sid_weights, pad=pad)
+        slots, classes, dim = self.catalogue.slots, self.catalogue.classes, encoder.dim
+        self.tokens = SlotTokens(slots=slots, classes=classes, width=dim, dim=dim, init_std=init_std)
+        self.encoder = encoder
+        self.decoder = decoder(slots=slots, classes=classes, dim=dim)
+        self.index = self.index_of(self.catalogue.distinct_classes)
+
+    @abstractmethod
+    def index_of(self, classes: Tensor) -> nn.Module:
+        """What the search looks SIDs up in, made of the distinct ones, int64 ``[distinct, slots]``."""
+
+    @abstractmethod
+    def shown(self, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """What training shows and asks for.
+
+        Returns:
+            Which slots each slot's query sees, bool ``[positions or 1, slots or 1, slots]``, and which slots are
+            asked for, bool ``[positions, slots]``, at least one of each position.
+        """
+
+    @abstractmethod
+    def beam_search(self, memory: DecoderMemory, beam: int) -> SidBeam:
+        """The best SIDs of a few users; ``beam`` is at most the number of distinct SIDs."""
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        batch = trimmed(batch)
+        valid = valid_steps(batch)
+        target = batch.target[valid]
+        memory = self.decoder.remember(self._states(batch.history)[valid])
+        seen, asked = self.shown(len(target), target.device)
+        everyone = torch.arange(len(target), device=target.device)
+        classes = self.catalogue.classes_of[target]
+        states = self.decoder.slot_states(memory, everyone, classes, seen, slice(None))
+        weights = self.catalogue.loss_weights[target] * asked / asked.float().mean(1, keepdim=True)
+        total = weights.new_zeros(())
+        for slot in range(self.catalogue.slots):
+            rows = asked[:, slot]
+            logits = self.decoder.heads.of_slot(slot, states[rows, slot], self.catalogue.bias)
+            total = total + F.cross_entropy(logits, classes[rows, slot], reduction="none") @ weights[rows, slot]
+        return total / len(target)
+
+    @torch.no_grad()
+    def rank(self, batch: SequenceBatch) -> TargetRank:
+        """Ranks within the beam; a held-out item whose SID is not in it stands behind the whole catalogue."""
+        return rank_in_beam(self.search(batch, self.beam), self.catalogue.distinct, batch.target)
+
+    @torch.no_grad()
+    def recommend(self, batch: SequenceBatch, k: int) -> TopK:
+        """The k best items that a beam of at least k SIDs finds."""
+        return items_in_beam(self.search(batch, max(self.beam, k)), self.catalogue.distinct, k)
+
+    @torch.no_grad()
+    def search(self, batch: SequenceBatch, beam: int) -> SidBeam:
+        """The best SIDs of each user; all of them, exactly scored, if the catalogue has no more than ``beam``."""
+        batch = trimmed(batch)
+        beam = min(beam, len(self.catalogue.sharers))
+        states = last_steps(self._states(batch.history), batch.length)
+        with torch.autocast(states.device.type, enabled=False):  # half precision would tie neighbors
+            memories = map(self.decoder.remember, states.float().split(max(1, BEAMS_AT_ONCE // beam)))
+            found = [self.beam_search(memory, beam) for memory in memories]
+        return SidBeam(sids=torch.cat([f.sids for f in found]), scores=torch.cat([f.scores for f in found]))
+
+    def _states(self, history: Tensor) -> Tensor:
+        return self.encoder(self.tokens(self.catalogue.rows[history]))

@@ -1,0 +1,84 @@
+"""REG4Rec's decoding over unordered slots, the most confident first (arXiv 2508.15308; spec section 11, b)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adasid_exp.functional.beam import SidBeam
+from adasid_exp.functional.ragged import best_entries, expanded
+from adasid_exp.nn.sid_lists import Front, SidLists, kept_front
+from adasid_exp.nn.slot_decoder import DecoderMemory
+from adasid_exp.retrievers.base import BeamRetriever
+
+
+class AnyOrder(BeamRetriever):
+    """Learns every slot from any of the others, and fixes next the slot it is surest of.
+
+    Training shows a random subset of slots, of size uniform in 0 .. slots - 1, and asks for the others with
+    weight 1 / #others each. Decoding keeps for each partial SID its candidates: the existing SIDs that agree
+    with it. A slot in which they all agree is fixed at once, being certain. Of the rest the partial SID
+    branches over the codes of one slot, ``argmax_l max_c p_l(c)`` (lowest slot first on a tie).
+
+    The score of a SID is the sum of ``log p`` along its path, ``p`` being renormalised over the codes that
+    candidates have. Which slot comes next depends on the user and the codes fixed so far and on nothing else,
+    so the partial SIDs of a user are a tree: each SID has one path and one score, no two partial SIDs fix the
+    same codes (there is no duplicate to remove), and the probabilities of all existing SIDs sum to 1. The
+    same codes along another order would score otherwise; that is the price of a context-dependent order.
+    """
+
+    index: SidLists
+
+    def index_of(self, classes: Tensor) -> SidLists:
+        return SidLists(classes=classes, count=self.catalogue.classes)
+
+    def shown(self, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        slots = self.catalogue.slots
+        places = torch.rand(positions, slots, device=device).argsort(1)
+        given = places < torch.randint(slots, (positions, 1), device=device)
+        return given[:, None], ~given
+
+    def beam_search(self, memory: DecoderMemory, beam: int) -> SidBeam:
+        users = len(memory.states)
+        front = self.index.root(users)
+        for _ in range(self.catalogue.slots):
+            if len(front.row) > len(front.user):  # else each has one candidate left
+                front = self._next(memory, front, beam)
+        sids = torch.empty_like(front.user)
+        sids[front.owner] = front.row
+        return SidBeam(sids=sids.view(users, -1), scores=front.score.view(users, -1))
+
+    def _next(self, memory: DecoderMemory, front: Front, beam: int) -> Front:
+        """Branches every partial SID with several candidates over one slot and keeps the best of each user."""
+        sample, agreed = self.index.agreement(front)
+        branching = ~agreed.all(1)
+        place = branching.cumsum(0) - 1
+        held = branching[front.owner]
+        owner, row = place[front.owner[held]], front.row[held]
+        log_probs = self._log_probs(memory, front.user[branching], sample[branching], agreed[branching], owner, row)
+        slot = log_probs.amax(2).argmax(1)
+        log_probs = log_probs[torch.arange(len(slot), device=slot.device), slot]
+        legal = log_probs > -torch.inf
+
+        many = torch.ones_like(front.user)
+        many[branching] = legal.sum(1)
+        child = torch.zeros_like(front.owner)
+        child[held] = (legal.cumsum(1) - 1)[owner, self.index.classes[row, slot[owner]]]
+        parent, _ = expanded(many)
+        score = front.score[parent]
+        score[branching[parent]] += log_probs[legal]
+        kept, _ = best_entries(score, torch.bincount(front.user[parent], minlength=len(memory.states)), beam)
+        return kept_front(front, many, child, score, kept)
+
+    def _log_probs(
+        self, memory: DecoderMemory, user: Tensor, sample: Tensor, agreed: Tensor, owner: Tensor, row: Tensor
+    ) -> Tensor:
+        """Of the codes each partial SID may go on with, -inf elsewhere, ``[partials, slots, classes]``."""
+        allowed = self.index.allowed(len(user), owner, row)
+        states = self.decoder.slot_states(memory, user, self.index.classes[sample], agreed[:, None], slice(None))
+        found = states.new_full(allowed.shape, -torch.inf)
+        for slot in range(agreed.shape[1]):
+            asked = ~agreed[:, slot]
+            logits = self.decoder.heads.of_slot(slot, states[asked, slot], self.catalogue.bias)
+            found[asked, slot] = logits.masked_fill_(~allowed[asked, slot], -torch.inf).log_softmax(1)
+        return found
