@@ -11,6 +11,8 @@ from adasid_exp.functional.codebook import (
     active_length,
     code_counts,
     collision_rate,
+    dead_codes,
+    gini,
     group_sizes,
     max_collision,
     perplexity,
@@ -83,3 +85,18 @@ def test_groups_are_those_of_unique_rows(slots, size):
     codes = rows[torch.randint(0, 50, (400,), generator=torch.Generator().manual_seed(1))]
     _, inverse = torch.unique(codes, dim=0, return_inverse=True)
     assert torch.equal(sid_groups(codes), inverse)
+
+
+def test_gini_by_hand_and_against_its_definition():
+    # By hand: equal use 0; one of four codes 3/4; a slot of two codes used 1:3 is 1/4, though counts are padded to 4.
+    counts = torch.tensor([[5, 5, 5, 5], [0, 9, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0]])
+    sizes = [4, 4, 2, 4]
+    torch.testing.assert_close(gini(counts, sizes), torch.tensor([0.0, 0.75, 0.25, 0.0], dtype=torch.float64))
+    # Reference: mean absolute difference of all pairs over twice the mean.
+    uses = np.random.default_rng(0).integers(0, 50, 30)
+    expected = np.abs(uses[:, None] - uses).mean() / (2 * uses.mean())
+    assert gini(torch.from_numpy(uses)[None], [30]).item() == pytest.approx(expected)
+
+
+def test_dead_codes_are_counted_within_each_codebook():
+    assert dead_codes(torch.tensor([[5, 0, 1, 0], [1, 3, 0, 0]]), [4, 2]).tolist() == [2, 0]

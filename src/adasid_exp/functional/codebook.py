@@ -51,6 +51,24 @@ def utilisation(counts: Tensor, sizes: Sequence[int]) -> Tensor:
     return (counts > 0).sum(dim=1) / torch.tensor(sizes, device=counts.device, dtype=torch.float64)
 
 
+def dead_codes(counts: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Codes of each slot that no item uses, int64 ``[slots]``."""
+    return torch.tensor(sizes, device=counts.device) - (counts > 0).sum(dim=1)
+
+
+def gini(counts: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Gini coefficient of the use of each slot's codes, unused ones included, float64 ``[slots]``.
+
+    0 where all codes are used alike, ``1 - 1/size`` where one takes all; 0 for a slot that no item uses.
+    """
+    ordered, width = counts.sort(dim=1).values.double(), counts.shape[1]
+    size = torch.tensor(sizes, device=counts.device)[:, None]
+    # Columns beyond a slot's own codes are zeros and come first: they shift the ranks and add nothing.
+    rank = torch.arange(1, width + 1, device=counts.device) - (width - size)
+    total = ordered.sum(dim=1).clamp(min=1)
+    return ((2 * rank - size - 1) * ordered).sum(dim=1) / (size.squeeze(1) * total)
+
+
 def active_length(codes: Tensor) -> Tensor:
     """Slots that each item uses, int64 ``[items]``."""
     return (codes != PAD).sum(dim=1)
