@@ -139,7 +139,7 @@ def quality(sids: SemanticIds) -> dict[str, float]:
     counts = codebook.code_counts(codes, sids.sizes)
     entropy, used = codebook.token_entropy(counts), codebook.utilisation(counts, sids.sizes)
     length = codebook.active_length(codes).double()
-    ceiling = torch.tensor(sids.sizes, dtype=torch.float64).log()
+    ceiling = torch.tensor(sids.sizes, dtype=torch.float64).log().clamp(min=1e-12)  # a slot of one code says nothing: 0
     learnt = torch.tensor([modality != DEDUP for modality in sids.modalities])
     figures = {
         "entropy": entropy[learnt].mean(),
