@@ -19,7 +19,7 @@ from adasid_exp.data.raw import Reader
 from adasid_exp.data.sequences import Histories
 from adasid_exp.encoders.base import Encoder
 from adasid_exp.stages.base import plain, without
-from adasid_exp.stages.building import NOT_ARGUMENTS, build, construct
+from adasid_exp.stages.building import build, construct
 from adasid_exp.stages.locations import CONF
 from adasid_exp.types import PAD, SidTable
 
@@ -108,14 +108,14 @@ def test_every_option_builds_what_it_names(overrides: tuple[str, ...], sids: Sid
     cfg = compose_with(*overrides)
     items = len(sids.codes)
     dims = {**dict.fromkeys(cfg.modalities, 6), "behavior": 8, "text": 6}
-    tokenizer = construct(without(cfg.tokenizer, *NOT_ARGUMENTS), dims=dims)
-    assert len(tokenizer.layout.sizes) >= 1
     facts = {
         "items": lambda: items,
         "counts": lambda: torch.tensor([5, 3, 1]),
         "sids": lambda: sids,
         "histories": lambda: Histories(items=torch.tensor([0, 1, 2, 0]), offsets=torch.tensor([0, 2, 4])),
     }
+    tokenizer = build(cfg.tokenizer, always={"dims": dims}, **facts)
+    assert len(tokenizer.layout.sizes) >= 1
     behavior = build(cfg.behavior, **facts)
     retriever = build(cfg.retriever, **facts, behavior=lambda: behavior)
     representation = build(cfg.representation, **facts)
