@@ -53,7 +53,8 @@ class Letter(ResidualTokenizer):
         content = [name for name in modalities if name != BEHAVIOR]
         if not content or len(content) == len(modalities):
             raise UserError(
-                f"tokenizer.modalities={list(modalities)}: LETTER reads content and behavior; name both, as [text, behavior]"
+                f"tokenizer.modalities={list(modalities)}: LETTER reads content and behavior:"
+                " name both, as [text, behavior]"
             )
         super().__init__(
             dims=dims,

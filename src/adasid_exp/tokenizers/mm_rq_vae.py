@@ -1,4 +1,4 @@
-"""MM-RQ-VAE: an RQ-VAE a modality, side by side and aligned (MME-SID, arXiv 2509.02017; spec 9); RQ-VAE++ if not (8)."""
+"""MM-RQ-VAE: an RQ-VAE a modality, side by side, aligned (MME-SID, arXiv 2509.02017; spec 9) or not (RQ-VAE++; 8)."""
 
 from __future__ import annotations
 

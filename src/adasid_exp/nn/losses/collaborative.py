@@ -42,7 +42,8 @@ def collaborative_loss(latents: Tensor, candidates: Tensor, asked: Tensor, offer
 
     Mean over the rows that are ``asked [items]``, against the candidates that are ``offered [candidates]``.
     """
-    logits = (latents @ candidates.T).masked_fill(~offered, torch.finfo(latents.dtype).min)
+    closed = torch.where(offered, 0.0, torch.finfo(latents.dtype).min / 2).to(latents.dtype)
+    logits = torch.addmm(closed, latents, candidates.T)
     positives = first + torch.arange(len(latents), device=latents.device)
     losses = F.cross_entropy(logits, positives, reduction="none")
     return torch.where(asked, losses, 0.0).sum() / asked.sum().clamp(min=1)

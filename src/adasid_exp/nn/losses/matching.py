@@ -18,17 +18,18 @@ class MatchedReconstruction(nn.Module):
 
     Args:
         squared_error, mmd: weights of the two in the total loss.
+        items: of a batch that MMD compares, at most; its cost grows with their square. Batches are in random order.
     """
 
-    def __init__(self, *, squared_error: float, mmd: float) -> None:
+    def __init__(self, *, squared_error: float, mmd: float, items: int) -> None:
         super().__init__()
-        self.squared_error, self.mmd = squared_error, mmd
+        self.squared_error, self.mmd, self.items = squared_error, mmd, items
 
     def forward(self, error: Tensor, decoded: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Terms by name, from the mean squared ``error`` and vectors ``[items, dim]`` by modality; mean over these."""
         terms = {"reconstruction": self.squared_error * error} if self.squared_error else {}
         if self.mmd:
-            distances = [mmd(values, targets[name]) for name, values in decoded.items()]
+            distances = [mmd(values[: self.items], targets[name][: self.items]) for name, values in decoded.items()]
             terms["mmd"] = self.mmd * torch.stack(distances).mean()
         return terms
 
@@ -52,7 +53,7 @@ class ContrastiveMatching(nn.Module):
 
 
 class MmdMatching(nn.Module):
-    """MMD between the quantized behavior of all items and each of their quantized contents, as the official code has it.
+    """MMD between the quantized behavior of a batch and each of its quantized contents, as in the official code.
 
     Args:
         weight: of this term, beside a sum over modalities of their losses.
