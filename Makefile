@@ -51,15 +51,66 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 quickstart: setup  ## the whole of Table 2's pipeline on the embedded toy data, in minutes
 	$(RUN) stage=reproduce stage.grid=table2 data=toy stage.results=results/toy $(if $(SEEDS),stage.seeds=[$(SEEDS)],stage.seeds=[0]) $(if $(JOBS),stage.jobs=$(JOBS)) $(ARGS)
 
+.PHONY: reproduce-table1
+reproduce-table1: setup  ## Table 1 on DATA: sizes, popularity, history lengths
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=table1 $(WHAT) $(CHOSEN)
+
 .PHONY: reproduce-table2
 reproduce-table2: setup  ## Table 2 on DATA (METHODS, SEEDS choose; a killed run goes on where it was)
 	@$(HAVE_DATA)
 	$(RUN) stage=reproduce stage.grid=table2 $(WHAT) $(CHOSEN)
 
+.PHONY: reproduce-table3
+reproduce-table3: setup  ## Table 3: the ablations of ADA-SID
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=table3 $(WHAT) $(CHOSEN)
+
+.PHONY: reproduce-table4
+reproduce-table4: setup  ## Table 4: alignment strength (alpha, beta)
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=table4 $(WHAT) $(CHOSEN)
+
+.PHONY: figures
+figures: figure3 figure4 figure5  ## figures 3, 4 and 5
+
+.PHONY: figure3
+figure3: setup  ## sparsity and the number of behavior experts
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=figure3 $(WHAT) $(CHOSEN)
+
+.PHONY: figure4
+figure4: setup  ## the alignment weight over richness (nothing is trained)
+	$(RUN) stage=reproduce stage.grid=figure4 data=toy $(ARGS)
+
+.PHONY: figure5
+figure5: setup  ## head and tail of the catalogue, on the runs of Table 2
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=figure5 $(WHAT) $(CHOSEN)
+
 .PHONY: reproduce-behavior
 reproduce-behavior: setup  ## four ways to train SASRec on DATA: quality on validation, norm against popularity
 	@$(HAVE_DATA)
 	$(RUN) stage=reproduce stage.grid=behavior $(WHAT) $(CHOSEN)
+
+.PHONY: premise
+premise: setup  ## beyond the paper: does the norm follow popularity, and what ADA-SID does when not
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=premise $(WHAT) $(CHOSEN)
+
+.PHONY: readings
+readings: setup  ## beyond the paper: every disputed reading of an equation, one at a time
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=readings $(WHAT) $(CHOSEN)
+
+.PHONY: decoders
+decoders: setup  ## beyond the paper: three ways to decode
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=decoders $(WHAT) $(CHOSEN)
+
+.PHONY: noise
+noise: setup  ## beyond the paper: the tail's behavior corrupted by a growing amount (toy data)
+	$(RUN) stage=reproduce stage.grid=noise data=toy $(CHOSEN)
 
 .PHONY: data-beauty
 data-beauty: setup  ## download the public Amazon Beauty files into data/beauty

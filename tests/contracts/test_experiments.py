@@ -14,17 +14,21 @@ GRIDS = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_every_cell_composes_and_no_two_share_a_run(name: str) -> None:
+def test_every_cell_composes_and_no_two_rows_share_a_run(name: str) -> None:
     grid = load_grid(name)
     cells = cells_of(grid, grid.rows, grid.seeds[:1], ["data=toy"])
-    signatures = {(cell.row, cell.part): stage_of(cell.overrides).signature for cell in cells}
-    assert len(set(signatures.values())) == len(signatures)
+    rows: dict[str, set[str]] = {}
+    for cell in cells:
+        rows.setdefault(stage_of(cell.overrides).signature, set()).add(cell.row)
+    assert all(len(names) == 1 for names in rows.values())
     assert grid.name == name
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_seeds_are_runs_of_their_own(name: str) -> None:
     grid = load_grid(name)
+    if len(grid.seeds) == 1:
+        pytest.skip("nothing in this grid is drawn by seed")
     row = list(grid.rows)[-1]
     cells = cells_of(grid, {row: grid.rows[row]}, [0, 1], ["data=toy"])
     assert len({stage_of(cell.overrides).signature for cell in cells}) == len(cells)

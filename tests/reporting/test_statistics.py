@@ -86,7 +86,7 @@ def test_no_difference_has_p_value_one():
 def test_swapping_the_methods_mirrors_the_result():
     user, label, good, bad = clicks()
     for test in (difference_of_auc, difference_of_gauc):
-        one, other = test(user, label, good, bad, HOW), test(user, label, bad, good, HOW)
+        one, other = test(user, label, [good], [bad], HOW), test(user, label, [bad], [good], HOW)
         assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
         assert one.p_value == other.p_value
 
@@ -111,7 +111,7 @@ def test_weights_make_a_ratio_of_sums():
 def test_auc_bootstrap_is_the_literal_one():
     user, label, good, bad = clicks()
     how = Bootstrap(resamples=200, level=0.95, seed=5)
-    found = difference_of_auc(user, label, good, bad, how)
+    found = difference_of_auc(user, label, [good], [bad], how)
     assert found.value == pytest.approx(roc_auc_score(label, good) - roc_auc_score(label, bad), abs=1e-12)
     assert [found.low, found.high] == pytest.approx(literal_auc_bootstrap(user, label, good, bad, how), abs=1e-12)
     assert found.users == len(np.unique(user))
@@ -119,9 +119,9 @@ def test_auc_bootstrap_is_the_literal_one():
 
 def test_chunks_do_not_change_the_draws(monkeypatch):
     user, label, good, bad = clicks()
-    whole = difference_of_auc(user, label, good, bad, HOW)
+    whole = difference_of_auc(user, label, [good], [bad], HOW)
     monkeypatch.setattr("adasid_exp.reporting.statistics.CHUNK", 1000)
-    assert difference_of_auc(user, label, good, bad, HOW) == whole
+    assert difference_of_auc(user, label, [good], [bad], HOW) == whole
 
 
 def test_gauc_rests_on_users_with_both_classes():
@@ -133,7 +133,7 @@ def test_gauc_rests_on_users_with_both_classes():
         areas = [roc_auc_score(label[user == one], score[user == one]) for one in both]
         return np.average(areas, weights=rows)
 
-    found = difference_of_gauc(user, label, good, bad, HOW)
+    found = difference_of_gauc(user, label, [good], [bad], HOW)
     assert found.value == pytest.approx(gauc(good) - gauc(bad), abs=1e-12)
     assert found.users == len(both) < len(np.unique(user))
 
@@ -142,6 +142,15 @@ def test_read_only_columns_and_unequal_lengths():
     user, label, good, bad = clicks()
     for column in (user, label, good, bad):
         column.flags.writeable = False  # as polars hands them out
-    assert difference_of_gauc(user, label, good, bad, HOW).value > 0
+    assert difference_of_gauc(user, label, [good], [bad], HOW).value > 0
     with pytest.raises(ValueError, match="one length"):
         difference_of_means(good, bad[:-1], None, HOW)
+
+
+def test_seeds_are_averaged_within_each_user():
+    # Law: two seeds of which one is the other method's scores give half the difference, in AUC and in GAUC.
+    user, label, good, bad = clicks()
+    for test in (difference_of_auc, difference_of_gauc):
+        whole, half = test(user, label, [good], [bad], HOW), test(user, label, [good, bad], [bad, bad], HOW)
+        assert half.value == pytest.approx(whole.value / 2)
+        assert half.low == pytest.approx(whole.low / 2)

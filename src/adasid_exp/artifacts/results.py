@@ -14,6 +14,8 @@ from adasid_exp.types import UserError
 
 METRICS = "metrics.json"
 ROWS = "rows.parquet"
+COUNTS, LENGTHS = "counts.npy", "lengths.npy"
+"""Interactions per item and per user, of a `describe` artifact."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,10 +89,20 @@ def line_style(number: int) -> dict[str, Any]:
     return {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number // len(PALETTE) % len(DASHES)]}
 
 
+def log_scale(axis: Any) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5."""
+    ticker = _matplotlib().ticker
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_locator(ticker.NullLocator())
+
+
 def _matplotlib() -> Any:
     try:
         import matplotlib
         import matplotlib.figure
+        import matplotlib.ticker
     except ImportError as error:
         raise UserError("figures need matplotlib; install it with: pip install 'adasid-exp[viz]'") from error
     return matplotlib

@@ -147,7 +147,7 @@ def _blocks(report: SidReport) -> Iterator[tuple[str, list[str], list[list[str]]
     yield "The table", ["figure", "value"], whole
     shown = [name for name in SLOT if name in report.slots[0]]
     lines = [
-        [f"{slot} {modality}", *(_spelt(name, figures[name]) for name in shown)]
+        [f"{slot} {modality}".removesuffix(" unknown"), *(_spelt(name, figures[name]) for name in shown)]
         for slot, (modality, figures) in enumerate(zip(report.modalities, report.slots, strict=True))
     ]
     yield "Slots", ["slot", *(SLOT[name] for name in shown)], lines

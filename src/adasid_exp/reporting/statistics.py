@@ -91,37 +91,50 @@ def difference_of_means(first: np.ndarray, second: np.ndarray, weight: np.ndarra
 
 
 def difference_of_gauc(
-    user: np.ndarray, label: np.ndarray, first: np.ndarray, second: np.ndarray, how: Bootstrap
+    user: np.ndarray, label: np.ndarray, first: Sequence[np.ndarray], second: Sequence[np.ndarray], how: Bootstrap
 ) -> Difference:
     """Bootstrap of the difference of two methods' GAUC (weighted by rows) on the same rows, each ``[rows]``.
 
-    Rests on the users with both classes, as GAUC does.
+    ``first`` and ``second`` hold the scores of each seed; a user's AUC is the mean over them. Rests on the
+    users with both classes, as GAUC does.
     """
-    _alike(user=user, label=label, first=first, second=second)
+    _alike(user=user, label=label, **_named(first, second))
     _, group = np.unique(user, return_inverse=True)
     areas = []
-    for score in (first, second):
-        wins = wins_by_group(_tensor(score), _tensor(label), _tensor(group), int(group.max()) + 1)
-        areas.append(wins.auc[wins.defined].numpy())
-    return difference_of_means(areas[0], areas[1], wins.rows[wins.defined].numpy(), how)
+    for scores in (first, second):
+        each = [wins_by_group(_tensor(s), _tensor(label), _tensor(group), int(group.max()) + 1) for s in scores]
+        kept, rows = each[0].defined, each[0].rows[each[0].defined].numpy()
+        areas.append(np.mean([wins.auc[kept].numpy() for wins in each], axis=0))
+    return difference_of_means(areas[0], areas[1], rows, how)
 
 
 def difference_of_auc(
-    user: np.ndarray, label: np.ndarray, first: np.ndarray, second: np.ndarray, how: Bootstrap
+    user: np.ndarray, label: np.ndarray, first: Sequence[np.ndarray], second: Sequence[np.ndarray], how: Bootstrap
 ) -> Difference:
     """Bootstrap over users of the difference of two methods' AUC over rows ``[rows]``, exact with ties.
 
-    A resample counts each row as often as its user was drawn.
+    ``first`` and ``second`` hold the scores of each seed; a method's AUC is the mean over them. A resample
+    counts each row as often as its user was drawn.
     """
-    _alike(user=user, label=label, first=first, second=second)
+    _alike(user=user, label=label, **_named(first, second))
     names, group = np.unique(user, return_inverse=True)
-    areas = [_weighted_auc(group, label, score) for score in (first, second)]
+    areas = [[_weighted_auc(group, label, score) for score in scores] for scores in (first, second)]
     found = []
     for users in _drawn_users(len(names), len(group), how):
         counts = _times_drawn(users, len(names))
-        found.append(areas[0](counts) - areas[1](counts))
-    value = float(auc(_tensor(first), _tensor(label)) - auc(_tensor(second), _tensor(label)))
-    return _summarized(value, np.concatenate(found), len(names), how)
+        mine, theirs = (np.mean([area(counts) for area in each], axis=0) for each in areas)
+        found.append(mine - theirs)
+    mine, theirs = (np.mean([float(auc(_tensor(s), _tensor(label))) for s in scores]) for scores in (first, second))
+    return _summarized(float(mine - theirs), np.concatenate(found), len(names), how)
+
+
+def _named(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Every seed's scores under a name that a complaint can use."""
+    return {
+        f"{which}[{seed}]": score
+        for which, scores in (("first", first), ("second", second))
+        for seed, score in enumerate(scores)
+    }
 
 
 def _weighted_auc(group: np.ndarray, label: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,10 +1,12 @@
-"""Is the best row better than the next? Paired bootstraps over users, from the rows that runs keep."""
+"""Is a row better than another? Paired bootstraps over users, from the rows that runs keep."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import torch
 
 from adasid_exp.artifacts.results import Results
@@ -17,7 +19,7 @@ from adasid_exp.reporting.statistics import (
     difference_of_gauc,
     difference_of_means,
 )
-from adasid_exp.stages.grid import Cell, Row
+from adasid_exp.stages.grid import Cell, Grid, Row
 from adasid_exp.stages.schedule import stage_of
 
 HOW = Bootstrap(resamples=2000, level=0.95, seed=0)
@@ -25,37 +27,87 @@ PER_USER = {"recall": expected_recall, "ndcg": expected_ndcg}
 PER_ROW = {"auc": difference_of_auc, "gauc": difference_of_gauc}
 
 
-def comparisons(
-    rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, metrics: Mapping[str, Sequence[str]]
-) -> Iterator[str]:
-    """One line per metric: the best method against the next best, on the test split.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One row held against another on the test split.
 
-    Args:
-        rows: the table's rows; reference rows are left out.
-        cells: the table's runs.
-        store: where they are.
-        metrics: what to compare in each part, e.g. ``{"retrieval": ["recall@50"], "ranking": ["auc"]}``.
+    Attributes:
+        part, metric: what was compared, e.g. ``retrieval`` and ``recall@50``.
+        row, against: names of the rows.
+        difference: row minus against, over the users of the test split.
+        seeds: runs of each that were averaged.
+        best: whether ``against`` has the best mean of the others that are no references.
     """
-    for part, names in metrics.items():
-        found = _results(rows, cells, store, part)
-        if len(found) < 2:
-            continue
+
+    part: str
+    metric: str
+    row: str
+    against: str
+    difference: Difference
+    seeds: tuple[int, int]
+    best: bool
+
+    def sentence(self, rows: Mapping[str, Row]) -> str:
+        """The comparison in one line."""
+        found = self.difference
+        return (
+            f"{rows[self.row].label} - {rows[self.against].label}, {self.metric}: {found.value:+.4f}, "
+            f"95 % interval [{found.low:+.4f}, {found.high:+.4f}], p = {found.p_value:.4f}, {found.users} users, "
+            f"{self.seeds[0]} against {self.seeds[1]} seeds (paired bootstrap over users)."
+        )
+
+
+def comparisons(grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: Store) -> Iterator[Comparison]:
+    """For every metric of ``grid.compared`` the focus against each other row; without a focus the best against
+    the next best of the rows that are no references."""
+    for part, names in grid.compared.items():
+        found = _results(cells, store, part)
+        methods = [name for name in found if not rows[name].reference]
         for name in names:
-            mean = {method: np.mean([r.metrics[f"test/{name}"] for r in runs]) for method, runs in found.items()}
-            best, next_best = sorted(mean, key=lambda method: -mean[method])[:2]
-            difference, seeds = _difference(found[best], found[next_best], name)
-            yield (
-                f"{rows[best].label} - {rows[next_best].label}, {name}: {difference.value:+.4f}, "
-                f"95 % interval [{difference.low:+.4f}, {difference.high:+.4f}], p = {difference.p_value:.4f}, "
-                f"{difference.users} users, {seeds} (paired bootstrap over users)."
-            )
+            mean = {row: np.mean([r.metrics[f"test/{name}"] for r in runs]) for row, runs in found.items()}
+            ranked = sorted(methods, key=lambda row: -mean[row])
+            focus = grid.focus or (ranked[0] if ranked else None)
+            if focus not in found or len(found) < 2:
+                continue
+            baselines = [row for row in ranked if row != focus]
+            for other in [row for row in found if row != focus] if grid.focus else baselines[:1]:
+                yield Comparison(
+                    part=part,
+                    metric=name,
+                    row=focus,
+                    against=other,
+                    difference=_difference(found[focus], found[other], name),
+                    seeds=(len(found[focus]), len(found[other])),
+                    best=other in baselines[:1],
+                )
 
 
-def _results(rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, part: str) -> dict[str, list[Results]]:
-    """Finished runs of each method that competes in ``part``, in the order of seeds."""
+def comparison_frame(found: Sequence[Comparison]) -> pl.DataFrame:
+    """One comparison a row."""
+    return pl.DataFrame(
+        [
+            {
+                "part": one.part,
+                "metric": one.metric,
+                "row": one.row,
+                "against": one.against,
+                "difference": one.difference.value,
+                "low": one.difference.low,
+                "high": one.difference.high,
+                "p_value": one.difference.p_value,
+                "users": one.difference.users,
+                "seeds": min(one.seeds),
+            }
+            for one in found
+        ]
+    )
+
+
+def _results(cells: Sequence[Cell], store: Store, part: str) -> dict[str, list[Results]]:
+    """Finished runs of each row in ``part``, in the order of seeds."""
     found: dict[str, list[Results]] = {}
     for cell in sorted(cells, key=lambda cell: cell.seed):
-        if cell.part == part and not rows[cell.row].reference:
+        if cell.part == part:
             stage = stage_of(cell.overrides)
             folder = store.find(stage.name, stage.signature)
             if folder is not None:
@@ -63,14 +115,13 @@ def _results(rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, part:
     return found
 
 
-def _difference(first: Sequence[Results], second: Sequence[Results], name: str) -> tuple[Difference, str]:
+def _difference(first: Sequence[Results], second: Sequence[Results], name: str) -> Difference:
     kind = name.split("@")[0]
     if kind in PER_USER:
-        mine, theirs = _per_user(first, name), _per_user(second, name)
-        return difference_of_means(mine, theirs, None, HOW), f"mean of {len(first)} against {len(second)} seeds"
-    mine_rows, their_rows = first[0].rows, second[0].rows
-    compare = PER_ROW[kind]
-    return compare(mine_rows["user"], mine_rows["label"], mine_rows["score"], their_rows["score"], HOW), "first seed"
+        return difference_of_means(_per_user(first, name), _per_user(second, name), None, HOW)
+    rows = first[0].rows
+    scores = ([run.rows["score"] for run in runs] for runs in (first, second))
+    return PER_ROW[kind](rows["user"], rows["label"], *scores, HOW)
 
 
 def _per_user(runs: Sequence[Results], name: str) -> np.ndarray:

@@ -40,18 +40,31 @@ class Row:
         reference: a row that needs no SID and always runs.
         parts: this row's own overrides in each block it appears in.
         paper: the paper's figures by data set, then ``metrics.json`` key.
+        series: the curve of the figures that the row is a point of, and
+        x: where on it.
     """
 
     label: str
     reference: bool
     parts: Mapping[str, tuple[str, ...]]
     paper: Mapping[str, Mapping[str, float]]
+    series: str | None
+    x: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A parsed grid file: the attributes are its keys. ``profiles`` are per-item columns shown by popularity,
-    ``compared`` the test metrics in which the best row is held against the next best, by part."""
+    """A parsed grid file: the attributes are its keys.
+
+    Attributes:
+        name, title, notes: as printed.
+        seeds: those that run unless others are asked for.
+        parts, rows: the table's blocks and lines.
+        profiles: heading of each per-item column that is shown by popularity.
+        compared: the test metrics in which rows are held against each other, by part.
+        focus: the row that all others are held against; None: the best against the next best.
+        figures: what is drawn, nodes of `reporting.plots`, by file name.
+    """
 
     name: str
     title: str
@@ -61,6 +74,8 @@ class Grid:
     notes: tuple[str, ...]
     profiles: Mapping[str, str]
     compared: Mapping[str, tuple[str, ...]]
+    focus: str | None
+    figures: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,21 +116,41 @@ def _grid(tree: Any) -> Grid:
         )
         for name, node in tree["parts"].items()
     }
+    unknown = set(tree) - OPTIONAL.keys() - {"name", "title", "seeds", "parts", "rows", "notes"}
+    if unknown:
+        raise KeyError(f"unknown key {sorted(unknown)[0]!r}")
     return Grid(
         name=tree["name"],
         title=tree["title"],
         seeds=tuple(tree["seeds"]),
         parts=parts,
-        rows={name: _row(node) for name, node in tree["rows"].items()},
+        rows={name: _row(node, list(parts)) for name, node in tree["rows"].items()},
         notes=tuple(tree["notes"]),
-        profiles=tree["profiles"],
-        compared={part: tuple(names) for part, names in tree["compared"].items()},
+        **{name: tree.get(name, default) for name, default in OPTIONAL.items()},
     )
 
 
-def _row(node: Mapping[str, Any]) -> Row:
-    parts = {name: tuple(overrides) for name, overrides in node["parts"].items()}
-    return Row(label=node["label"], reference=node["reference"], parts=parts, paper=node["paper"])
+OPTIONAL: Mapping[str, Any] = {"profiles": {}, "compared": {}, "focus": None, "figures": {}}
+"""Keys a grid file may leave out."""
+
+ROW_KEYS = {"label", "reference", "parts", "everywhere", "paper", "series", "x"}
+
+
+def _row(node: Mapping[str, Any], parts: Sequence[str]) -> Row:
+    """A row's node: ``everywhere`` are overrides of all blocks, ``parts`` those of the blocks it names."""
+    unknown = set(node) - ROW_KEYS
+    if unknown:
+        raise KeyError(f"unknown key {sorted(unknown)[0]!r} in row {node['label']!r}")
+    shared = tuple(node.get("everywhere", ()))
+    chosen = node.get("parts", dict.fromkeys(parts, ()))
+    return Row(
+        label=node["label"],
+        reference=node.get("reference", False),
+        parts={name: (*shared, *(own or ())) for name, own in chosen.items()},
+        paper=node.get("paper", {}),
+        series=node.get("series"),
+        x=node.get("x"),
+    )
 
 
 def choose_rows(grid: Grid, methods: Sequence[str] | None) -> dict[str, Row]:

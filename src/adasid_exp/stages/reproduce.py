@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +23,8 @@ from rich.progress import Progress as Bar
 from adasid_exp.artifacts.provenance import commit, hardware
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Manifest, Store
+from adasid_exp.reporting.figures import save
+from adasid_exp.reporting.plots import Spot
 from adasid_exp.reporting.render import csv, duration, latex, markdown, terminal
 from adasid_exp.reporting.table import (
     Column,
@@ -34,7 +38,7 @@ from adasid_exp.reporting.table import (
     runs_frame,
 )
 from adasid_exp.stages.base import Stage
-from adasid_exp.stages.compare import comparisons
+from adasid_exp.stages.compare import Comparison, comparison_frame, comparisons
 from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, load_grid
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.stages.schedule import Progress, jobs_of, run_jobs, stage_of
@@ -42,12 +46,15 @@ from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
 
+RUNS = "runs.csv"
+
 BAR = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
 """What the terminal shows while a grid runs."""
 
 
 class Reproduce:
-    """Grid file -> every missing artifact -> ``<results>/<grid>.{md,csv,tex}`` and ``<results>/runs.csv``."""
+    """Grid file -> every missing artifact -> ``<results>/<grid>.{md,csv,tex}`` ``<grid>_tests.csv``,
+    figures, and the runs of all grids in ``<results>/runs.csv``."""
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
@@ -64,7 +71,8 @@ class Reproduce:
         cells = cells_of(grid, rows, asked.seeds or grid.seeds, own_overrides())
         started = time.perf_counter()
         failed = self._make(cells, store)
-        table, runs = report(grid, rows, cells, store, self.cfg.data.name)
+        found = list(comparisons(grid, rows, cells, store))
+        table, runs = report(grid, rows, cells, store, self.cfg.data.name, found)
         command = f"Command: adasid {' '.join(HydraConfig.get().overrides.task)}"
         spent = f"{duration(time.perf_counter() - started)} of wall time for what was not there yet."
         table = replace(table, notes=[*table.notes, f"{command}; {spent}"])
@@ -72,12 +80,17 @@ class Reproduce:
         out.mkdir(parents=True, exist_ok=True)
         for suffix, text in (("md", markdown(table)), ("csv", csv(table)), ("tex", latex(table))):
             (out / f"{grid.name}.{suffix}").write_text(text)
-        runs.write_csv(out / "runs.csv")
+        keep_runs(runs, grid.name, out / RUNS)
+        if found:
+            comparison_frame(found).write_csv(out / f"{grid.name}_tests.csv")
+        drawn = draw(grid, spots_of(rows, cells, store), runs, out)
         console = Console() if Console().is_terminal else Console(width=140)
-        console.print(*terminal(table), sep="\n")
+        console.print(*(terminal(table) if table.columns else ()), sep="\n")
         for note in table.notes:
             console.print(f"- {note}", markup=False, highlight=False)
-        log.info("tables: %s/%s.{md,csv,tex}, every figure of every run: %s/runs.csv", out, grid.name, out)
+        log.info("tables: %s/%s.{md,csv,tex}, every figure of every run: %s/%s", out, grid.name, out, RUNS)
+        for name in drawn:
+            log.info("figure: %s/%s.{svg,png}", out, name)
         if failed:
             raise UserError("; ".join(f"{title}: {reason}" for title, reason in failed.items()))
 
@@ -114,7 +127,43 @@ def _line(progress: Progress) -> str:
     return f"{done}{failed}{making}"
 
 
-def report(grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, data: str) -> tuple[Table, Any]:
+def keep_runs(runs: pl.DataFrame, grid: str, path: Path) -> None:
+    """Writes the grid's runs into the file of all grids, in place of those of an earlier report."""
+    mine = runs.with_columns(grid=pl.lit(grid))
+    if path.exists():
+        others = pl.read_csv(path, schema_overrides=mine.schema)
+        mine = pl.concat([others.filter(pl.col("grid") != grid), mine], how="diagonal")
+    mine.write_csv(path)
+
+
+def spots_of(rows: Mapping[str, Row], cells: Sequence[Cell], store: Store) -> dict[str, Spot]:
+    """The rows as figures see them."""
+    folders: dict[str, dict[str, Path]] = {name: {} for name in rows}
+    for cell in cells:
+        stage = stage_of(cell.overrides)
+        folder = store.find(stage.name, stage.signature)
+        if folder is not None:
+            folders[cell.row].setdefault(cell.part, folder)
+    return {
+        name: Spot(label=row.label, series=row.series, x=row.x, folders=folders[name]) for name, row in rows.items()
+    }
+
+
+def draw(grid: Grid, spots: Mapping[str, Spot], runs: pl.DataFrame, out: Path) -> list[str]:
+    """Draws the grid's figures into ``out`` as SVG and PNG; their names."""
+    for name, node in grid.figures.items():
+        save(instantiate(node).draw(runs, spots), out / name)
+    return list(grid.figures)
+
+
+def report(
+    grid: Grid,
+    rows: Mapping[str, Row],
+    cells: Sequence[Cell],
+    store: Store,
+    data: str,
+    compared: Sequence[Comparison],
+) -> tuple[Table, Any]:
     """The table and the tidy runs of what is in the store; cells that are not there stay missing."""
     runs = runs_frame([record for cell in cells for record in _records(cell, store)])
     columns = [
@@ -140,10 +189,10 @@ def report(grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: St
         )
         for name, row in rows.items()
     ]
-    compared = [name for name, row in rows.items() if not row.reference]
-    notes = [*grid.notes, *_notes(grid, rows, cells, store, runs, data)]
+    ranked = [name for name, row in rows.items() if not row.reference]
+    notes = [*grid.notes, *_notes(rows, cells, runs, data), *_verdicts(compared, rows), *_colophon()]
     title = f"{grid.title} — {data}"
-    lines = mark_best(lines, columns, compared)
+    lines = mark_best(lines, columns, ranked)
     profiles = [
         profile
         for name, row in rows.items()
@@ -198,20 +247,33 @@ def _closure(stage: Stage, store: Store) -> Iterator[Path]:
             yield folder
 
 
-def _notes(
-    grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], store: Store, runs: Any, data: str
-) -> Iterator[str]:
-    """What the table rests on: modalities, bound, seeds, hardware, commit."""
-    facts = [stage_of(cell.overrides) for cell in cells[:1]]
-    for stage in facts:
-        modalities = ", ".join([*map(str, stage.cfg.modalities), "behavior"])
-        yield f"Data: {data}; modalities: {modalities}; SASRec behind them: {stage.cfg.behavior.name}."
-    broken = bound_violations(runs)
-    verdict = f"BROKEN by {'; '.join(broken)}" if broken else "holds for every run here"
-    yield f"Bound N@100 - N@50 <= (R@100 - R@50)/log2 52: {verdict}."
-    yield from comparisons(rows, cells, store, grid.compared)
-    theirs = paper_bound_violations({name: row.paper.get(data, {}) for name, row in rows.items()})
+def _notes(rows: Mapping[str, Row], cells: Sequence[Cell], runs: Any, data: str) -> Iterator[str]:
+    """What the table rests on: modalities, the bound on NDCG here and in the paper."""
+    if cells:
+        cfg = stage_of(cells[0].overrides).cfg
+        modalities = ", ".join([*map(str, cfg.modalities), "behavior"])
+        yield f"Data: {data}; modalities: {modalities}; SASRec behind them: {cfg.behavior.name}."
+    if any(cell.part == "retrieval" for cell in cells):
+        broken = bound_violations(runs)
+        verdict = f"BROKEN by {'; '.join(broken)}" if broken else "holds for every run here"
+        yield f"Bound N@100 - N@50 <= (R@100 - R@50)/log2 52: {verdict}."
+    paper = {name: row.paper.get(data, {}) for name, row in rows.items()}
+    theirs = paper_bound_violations(paper)
     if theirs:
         yield f"Rows of the paper shown here that break that bound: {', '.join(theirs)}."
-    yield "Figures in brackets are the paper's. Time of a row counts every artifact it rests on once."
+    if any(paper.values()):
+        yield "Figures in brackets are the paper's."
+
+
+def _verdicts(compared: Sequence[Comparison], rows: Mapping[str, Row]) -> Iterator[str]:
+    """The focus against the best baseline, in words; the rest is in the file of tests."""
+    for one in compared:
+        if one.best:
+            yield one.sentence(rows)
+    if len(compared) > sum(one.best for one in compared):
+        yield "Comparisons with every row, unadjusted for their number, are in the file of tests beside this table."
+
+
+def _colophon() -> Iterator[str]:
+    yield "Time of a row counts every artifact it rests on once."
     yield f"Hardware: {hardware()}. Commit {commit()}."

@@ -1,4 +1,4 @@
-"""Stage `stratify`: the figures of a finished run apart for the head and the tail of the catalogue (paper, figure 5)."""
+"""Stage `stratify`: figures of a finished run, apart for head and tail of the catalogue (paper, figure 5)."""
 
 from __future__ import annotations
 
