@@ -80,8 +80,10 @@ def logits_of(model, state, given, slot):
     memory = model.decoder.remember(state[None])
     codes = torch.tensor([[given.get(s, 0) for s in range(model.catalogue.slots)]])
     seen = torch.tensor([[[s in given for s in range(model.catalogue.slots)]]])
-    states = model.decoder.slot_states(memory, torch.zeros(1).long(), codes, seen, slice(slot, slot + 1))
-    return model.decoder.heads.of_slot(slot, states[:, 0], model.catalogue.bias)[0]
+    asked = torch.tensor([[s == slot for s in range(model.catalogue.slots)]])
+    user = torch.zeros(1).long()
+    ((_, _, logits),) = model.decoder.logits(memory, user, codes, seen, asked, model.catalogue.bias)
+    return logits[0]
 
 
 def bitsets(rows):
@@ -104,7 +106,9 @@ def walk(model, state, inverse, given, candidates, score):
             options[slot] = allowed
     if not options:
         return [(given, candidates, score)]
-    choices = {s: dict(zip(a, logits_of(model, state, given, s)[a].log_softmax(0))) for s, a in options.items()}
+    choices = {
+        s: dict(zip(a, logits_of(model, state, given, s)[a].log_softmax(0), strict=True)) for s, a in options.items()
+    }
     surest = max(choices, key=lambda s: max(choices[s].values()))
     return [
         ({**given, surest: code}, candidates & inverse[surest][code], score + float(log_prob))

@@ -12,18 +12,22 @@ from adasid_exp.functional.ragged import expanded
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """Partial SIDs of several users, sorted by user, each with its candidates.
+    """Partial SIDs of several users, sorted by user, and the groups of SIDs that agree with them.
+
+    Users who fixed the same codes on the same way share a group, so that its SIDs are looked at once for all.
 
     Attributes:
         user: whose it is, int64 ``[partials]``.
         score: its log-probability, float32 ``[partials]``.
-        owner: the partial SID that each candidate agrees with, int64 ``[candidates]``.
-        row: the candidate, a row of the distinct SIDs, int64 ``[candidates]``.
+        group: the SIDs that agree with it, int64 ``[partials]``.
+        size: how many SIDs each group has, int64 ``[groups]``.
+        row: the SIDs of all groups, one group after the other, rows of the distinct SIDs, int64 ``[members]``.
     """
 
     user: Tensor
     score: Tensor
-    owner: Tensor
+    group: Tensor
+    size: Tensor
     row: Tensor
 
 
@@ -31,8 +35,8 @@ class SidLists(nn.Module):
     """Candidates of partial SIDs as lists of members, and what they leave open.
 
     A list says what the intersection of the inverted bitsets ``inv[l][c_l]`` of the codes fixed says, and is
-    shorter: the partial SIDs of a user part the catalogue, so all their lists together have no more entries
-    than it has SIDs, where bitsets would have one bit per SID for each of them.
+    shorter: the groups of a user part the catalogue, so all her lists together have no more entries than it
+    has SIDs, where bitsets would have one bit per SID for each partial SID.
 
     Args:
         classes: distinct SIDs, int64 ``[distinct, slots]``, PAD as a class of its own.
@@ -49,43 +53,45 @@ class SidLists(nn.Module):
     def root(self, users: int) -> Front:
         """Nothing fixed: every SID is a candidate of every user."""
         user = torch.arange(users, device=self.classes.device)
-        return Front(
-            user=user,
-            score=torch.zeros(users, device=user.device),
-            owner=user.repeat_interleave(len(self.classes)),
-            row=torch.arange(len(self.classes), device=user.device).repeat(users),
-        )
+        row = torch.arange(len(self.classes), device=user.device)
+        score = torch.zeros(users, device=user.device)
+        return Front(user=user, score=score, group=torch.zeros_like(user), size=row.new_tensor([len(row)]), row=row)
 
     def agreement(self, front: Front) -> tuple[Tensor, Tensor]:
-        """One candidate of each partial SID ``[partials]``, and the slots in which all agree ``[partials, slots]``."""
-        sample = torch.zeros_like(front.user)
-        sample[front.owner] = front.row
-        differs = self.classes[front.row] != self.classes[sample[front.owner]]
-        open_slots = torch.zeros(len(sample), differs.shape[1], device=sample.device)
-        return sample, open_slots.index_add_(0, front.owner, differs.float()) == 0
+        """The first SID of each group, as classes, and the slots in which all agree with it; ``[groups, slots]``."""
+        first = self.classes[front.row[front.size.cumsum(0) - front.size]]
+        owner, _ = expanded(front.size)
+        differs = (self.classes[front.row] != first[owner]).float()
+        return first, torch.zeros(first.shape, device=first.device).index_add_(0, owner, differs) == 0
 
-    def allowed(self, partials: int, owner: Tensor, row: Tensor) -> Tensor:
-        """Codes that some candidate has, bool ``[partials, slots, classes]``."""
+    def allowed(self, front: Front) -> Tensor:
+        """Codes that some SID of each group has, bool ``[groups, slots, classes]``."""
         slots = self.classes.shape[1]
-        found = torch.zeros(partials * slots * self.count, dtype=torch.bool, device=row.device)
-        place = owner[:, None] * slots + torch.arange(slots, device=row.device)
-        found[place * self.count + self.classes[row]] = True
-        return found.view(partials, slots, self.count)
+        owner, _ = expanded(front.size)
+        place = owner[:, None] * slots + torch.arange(slots, device=owner.device)
+        found = torch.zeros(len(front.size) * slots * self.count, dtype=torch.bool, device=owner.device)
+        found[place * self.count + self.classes[front.row]] = True
+        return found.view(-1, slots, self.count)
 
+    def narrowed(self, front: Front, user: Tensor, score: Tensor, group: Tensor, slot: Tensor, code: Tensor) -> Front:
+        """The front of partial SIDs that each fix one more slot.
 
-def kept_front(front: Front, many: Tensor, child: Tensor, score: Tensor, kept: Tensor) -> Front:
-    """The front after each partial SID was replaced by its children and some of these were kept.
-
-    Args:
-        front: before.
-        many: children of each partial SID, ``[partials]``.
-        child: which child of its owner each candidate goes to, ``[candidates]``.
-        score: of all children, ``[children]``.
-        kept: the children to keep, sorted by user.
-    """
-    parent, _ = expanded(many)
-    place = torch.full_like(parent, -1)
-    place[kept] = torch.arange(len(kept), device=kept.device)
-    owner = place[(many.cumsum(0) - many)[front.owner] + child]
-    stays = owner >= 0
-    return Front(user=front.user[parent[kept]], score=score[kept], owner=owner[stays], row=front.row[stays])
+        Args:
+            front: before.
+            user: whose each is, sorted, ``[partials]``.
+            score: of each.
+            group: that each comes from.
+            slot: that it fixes.
+            code: to this class, which some SID of the group has.
+        """
+        keys, new_group = torch.unique((group * self.classes.shape[1] + slot) * self.count + code, return_inverse=True)
+        branches, branch = torch.unique_consecutive(keys // self.count, return_inverse=True)
+        old, fixed = branches // self.classes.shape[1], branches % self.classes.shape[1]
+        owner, place = expanded(front.size[old])
+        row = front.row[(front.size.cumsum(0) - front.size)[old[owner]] + place]
+        group_of = torch.full((len(branches), self.count), -1, device=keys.device)
+        group_of[branch, keys % self.count] = torch.arange(len(keys), device=keys.device)
+        member_of = group_of[owner, self.classes[row, fixed[owner]]]
+        row, member_of = row[member_of >= 0], member_of[member_of >= 0]
+        size = torch.bincount(member_of, minlength=len(keys))
+        return Front(user=user, score=score, group=new_group, size=size, row=row[member_of.argsort(stable=True)])

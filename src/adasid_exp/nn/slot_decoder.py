@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -72,21 +73,30 @@ class SlotDecoder(nn.Module):
             codes=codes.unflatten(-1, (2, dim)),
         )
 
-    def slot_states(self, memory: DecoderMemory, user: Tensor, classes: Tensor, seen: Tensor, slots: slice) -> Tensor:
-        """What each of ``slots`` knows, ``[positions, queries, dim]``.
+    def logits(
+        self, memory: DecoderMemory, user: Tensor, classes: Tensor, seen: Tensor, asked: Tensor, bias: Tensor
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Slot by slot, its number, the positions that ask for it, and their logits ``[asking, classes]``.
 
         Args:
             memory: from `remember`.
             user: whose position it is, int64 ``[positions]``.
             classes: codes of the first slots, int64 ``[positions, known]``; those not seen may be anything.
-            seen: which of them each query sees, bool ``[positions or 1, queries or 1, known]``.
-            slots: the slots that ask.
+            seen: which of them each query sees, bool ``[positions or 1, slots or 1, known]``.
+            asked: which slots each position asks for, bool ``[positions, slots]``.
+            bias: -inf for the classes a slot does not have, 0 for the rest, ``[slots, 1, classes]``.
         """
+        slots = asked.any(0).nonzero().flatten().tolist()
         codes = memory.codes[torch.arange(classes.shape[1], device=classes.device), classes]
         source = torch.cat([memory.user[user, None, 1:], codes], dim=1)
         query = memory.user[user, None, 0] + memory.slots[slots]
+        seen = seen[:, slots] if seen.shape[1] > 1 else seen
         mixed = self._attend(query, source, F.pad(seen, (1, 0), value=True))
-        return self.norm(memory.states[user, None] + self.queries.table[slots, 0] + self.out(mixed))
+        for place, slot in enumerate(slots):
+            rows = asked[:, slot].nonzero().squeeze(1)
+            own = memory.states[user[rows]] + self.queries.table[slot]
+            states = self.norm(own + self.out(mixed[rows, place]))
+            yield slot, rows, self.heads.of_slot(slot, states, bias)
 
     def _attend(self, query: Tensor, source: Tensor, seen: Tensor) -> Tensor:
         """Queries ``[positions, queries, dim]`` over keys and values ``[positions, known + 1, 2, dim]``."""

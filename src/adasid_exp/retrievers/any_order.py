@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adasid_exp.functional.beam import SidBeam
 from adasid_exp.functional.ragged import best_entries, expanded
-from adasid_exp.nn.sid_lists import Front, SidLists, kept_front
+from adasid_exp.nn.sid_lists import Front, SidLists
 from adasid_exp.nn.slot_decoder import DecoderMemory
 from adasid_exp.retrievers.base import BeamRetriever
 
@@ -42,43 +42,41 @@ class AnyOrder(BeamRetriever):
         users = len(memory.states)
         front = self.index.root(users)
         for _ in range(self.catalogue.slots):
-            if len(front.row) > len(front.user):  # else each has one candidate left
+            if len(front.row) > len(front.size):  # else each group has one SID left
                 front = self._next(memory, front, beam)
-        sids = torch.empty_like(front.user)
-        sids[front.owner] = front.row
-        return SidBeam(sids=sids.view(users, -1), scores=front.score.view(users, -1))
+        sids = front.row[front.group].view(users, -1)
+        return SidBeam(sids=sids, scores=front.score.view(users, -1))
 
     def _next(self, memory: DecoderMemory, front: Front, beam: int) -> Front:
         """Branches every partial SID with several candidates over one slot and keeps the best of each user."""
-        sample, agreed = self.index.agreement(front)
-        branching = ~agreed.all(1)
-        place = branching.cumsum(0) - 1
-        held = branching[front.owner]
-        owner, row = place[front.owner[held]], front.row[held]
-        log_probs = self._log_probs(memory, front.user[branching], sample[branching], agreed[branching], owner, row)
-        slot = log_probs.amax(2).argmax(1)
-        log_probs = log_probs[torch.arange(len(slot), device=slot.device), slot]
+        first, agreed = self.index.agreement(front)
+        branching = ~agreed.all(1)[front.group]
+        log_probs = self._log_probs(memory, front, branching, first, agreed)
+        surest = log_probs.amax(2).argmax(1)
+        log_probs = log_probs[torch.arange(len(surest), device=surest.device), surest]
         legal = log_probs > -torch.inf
 
-        many = torch.ones_like(front.user)
-        many[branching] = legal.sum(1)
-        child = torch.zeros_like(front.owner)
-        child[held] = (legal.cumsum(1) - 1)[owner, self.index.classes[row, slot[owner]]]
+        many, slot = torch.ones_like(front.user), torch.zeros_like(front.user)  # a whole SID "branches" to itself
+        many[branching], slot[branching] = legal.sum(1), surest
         parent, _ = expanded(many)
-        score = front.score[parent]
-        score[branching[parent]] += log_probs[legal]
+        grown = branching[parent]
+        code, score = first[front.group[parent], 0], front.score[parent]
+        code[grown] = legal.nonzero()[:, 1]
+        score[grown] += log_probs[legal]
         kept, _ = best_entries(score, torch.bincount(front.user[parent], minlength=len(memory.states)), beam)
-        return kept_front(front, many, child, score, kept)
+        origin = parent[kept]
+        return self.index.narrowed(
+            front, front.user[origin], score[kept], front.group[origin], slot[origin], code[kept]
+        )
 
     def _log_probs(
-        self, memory: DecoderMemory, user: Tensor, sample: Tensor, agreed: Tensor, owner: Tensor, row: Tensor
+        self, memory: DecoderMemory, front: Front, branching: Tensor, first: Tensor, agreed: Tensor
     ) -> Tensor:
-        """Of the codes each partial SID may go on with, -inf elsewhere, ``[partials, slots, classes]``."""
-        allowed = self.index.allowed(len(user), owner, row)
-        states = self.decoder.slot_states(memory, user, self.index.classes[sample], agreed[:, None], slice(None))
-        found = states.new_full(allowed.shape, -torch.inf)
-        for slot in range(agreed.shape[1]):
-            asked = ~agreed[:, slot]
-            logits = self.decoder.heads.of_slot(slot, states[asked, slot], self.catalogue.bias)
-            found[asked, slot] = logits.masked_fill_(~allowed[asked, slot], -torch.inf).log_softmax(1)
+        """Of the codes each branching partial SID may go on with, -inf elsewhere, ``[branching, slots, classes]``."""
+        user, group, allowed = front.user[branching], front.group[branching], self.index.allowed(front)
+        fixed, bias = agreed[group], self.catalogue.bias
+        found = memory.states.new_full((len(user), *allowed.shape[1:]), -torch.inf)
+        for slot, rows, logits in self.decoder.logits(memory, user, first[group], fixed[:, None], ~fixed, bias):
+            illegal = ~allowed[:, slot][group[rows]]
+            found[rows, slot] = logits.masked_fill_(illegal, -torch.inf).log_softmax(1)
         return found

@@ -123,13 +123,11 @@ class BeamRetriever(TrainableRetriever):
         seen, asked = self.shown(len(target), target.device)
         everyone = torch.arange(len(target), device=target.device)
         classes = self.catalogue.classes_of[target]
-        states = self.decoder.slot_states(memory, everyone, classes, seen, slice(None))
         weights = self.catalogue.loss_weights[target] * asked / asked.float().mean(1, keepdim=True)
         total = weights.new_zeros(())
-        for slot in range(self.catalogue.slots):
-            rows = asked[:, slot]
-            logits = self.decoder.heads.of_slot(slot, states[rows, slot], self.catalogue.bias)
-            total = total + F.cross_entropy(logits, classes[rows, slot], reduction="none") @ weights[rows, slot]
+        for slot, rows, logits in self.decoder.logits(memory, everyone, classes, seen, asked, self.catalogue.bias):
+            entropy = F.cross_entropy(logits.float(), classes[rows, slot], reduction="none")
+            total = total + entropy @ weights[rows, slot]
         return total / len(target)
 
     @torch.no_grad()

@@ -61,6 +61,8 @@ class FixedOrder(BeamRetriever):
 
     def _logits(self, memory: DecoderMemory, slot: int, user: Tensor, prefix: Tensor) -> Tensor:
         """Logits ``[positions, classes]`` of the slot after ``prefix`` ``[positions, slot]``."""
-        seen = torch.ones(1, 1, slot, dtype=torch.bool, device=prefix.device)
-        states = self.decoder.slot_states(memory, user, prefix, seen, slice(slot, slot + 1))
-        return self.decoder.heads.of_slot(slot, states[:, 0], self.catalogue.bias)
+        asked = torch.zeros(len(user), self.catalogue.slots, dtype=torch.bool, device=user.device)
+        asked[:, slot] = True
+        seen = asked.new_ones(1, 1, slot)
+        found = self.decoder.logits(memory, user, prefix, seen, asked, self.catalogue.bias)
+        return next((logits for _, _, logits in found), memory.states.new_zeros(0, self.catalogue.classes))
