@@ -8,6 +8,9 @@ from torch import Tensor
 
 from adasid_exp.functional.contrastive import EPS
 
+COLDEST = 1 / 80
+"""Lowest temperature: ``exp(80)`` and ``exp(-80)`` are still float32 numbers."""
+
 
 def another_of_run(place: Tensor, first: Tensor, length: Tensor, draw: Tensor) -> Tensor:
     """A uniform place other than ``place`` in its run ``first .. first + length - 1``; itself in a run of one.
@@ -39,12 +42,14 @@ def distinct_info_nce(anchors: Tensor, candidates: Tensor, distinct: Tensor, *, 
     Args:
         anchors, candidates: ``[terms, rows, dim]``.
         distinct: which candidates stand for their id, the first of each, bool ``[terms, rows]``.
-        temperature: divides the cosine; positive.
+        temperature: divides the cosine; at least ``COLDEST``.
 
     Returns:
         Means over rows, ``[terms]``.
     """
     scaled = F.normalize(anchors, dim=2, eps=EPS) / temperature
-    logits = scaled @ F.normalize(candidates, dim=2, eps=EPS).transpose(1, 2)
-    partition = logits.masked_fill(~distinct.unsqueeze(1), -torch.inf).logsumexp(2)
-    return (partition - logits.diagonal(dim1=1, dim2=2)).mean(1)
+    candidates = F.normalize(candidates, dim=2, eps=EPS)
+    # Exponents stay within 1 / temperature: no shift is needed, and the sum over distinct ones is a product.
+    shares = (scaled @ candidates.transpose(1, 2)).exp_()
+    partition = (shares @ distinct.unsqueeze(2).to(shares.dtype)).squeeze(2).log()
+    return (partition - torch.linalg.vecdot(scaled, candidates)).mean(1)

@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adasid_exp.functional.interactions import distinct_info_nce, first_seen
+from adasid_exp.functional.interactions import COLDEST, distinct_info_nce, first_seen
 from adasid_exp.functional.standardize import column_moments, z_score
+from adasid_exp.functional.straight_through import straight_through
 from adasid_exp.nn.disentangled_cf import DisentangledCF
 from adasid_exp.nn.interactions import Drawn, Interactions
 from adasid_exp.nn.residual_autoencoder import ResidualAutoencoder
 from adasid_exp.nn.standardize import BEHAVIOR
+from adasid_exp.types import UserError
 
 Semantic = Callable[[Tensor], Tensor]
 """Item indices ``[rows]`` to their quantized vectors ``[rows, latent]``, with the encoder's gradient."""
@@ -42,14 +44,19 @@ class InteractionAlignment(nn.Module, ABC):
         histories: as in `Interactions`.
         items: of the catalogue.
         pairs: interactions drawn a step.
-        temperature: divides the cosines.
+        temperature: divides the cosines; at least 1/80.
         weight: of the contrastive terms in the total loss (the paper's beta).
+
+    Raises:
+        UserError: too low a temperature.
     """
 
     def __init__(
         self, *, histories: tuple[Tensor, Tensor], items: int, pairs: int, temperature: float, weight: float
     ) -> None:
         super().__init__()
+        if temperature < COLDEST:
+            raise UserError(f"tokenizer.alignment.temperature={temperature}: it must be at least {COLDEST}")
         self.pairs, self.temperature, self.weight = pairs, temperature, weight
         self.interactions = Interactions(histories=histories, items=items)
 
@@ -173,16 +180,17 @@ class DualAlignment(InteractionAlignment):
             self.autoencoder.revive(self._sample(REVIVAL_ROWS, generator), generator)
 
     def terms(self, drawn: Drawn, semantic: Semantic, quantize: bool) -> dict[str, Tensor]:
-        inputs = F.embedding(torch.cat([drawn.user, drawn.other_user]), self.content)
-        users = self.autoencoder(inputs, quantize)
+        inputs, other = F.embedding(torch.stack([drawn.user, drawn.other_user]), self.content)
+        coded = self.autoencoder(inputs, quantize)
+        users = torch.cat([coded.straight, coded_apart(self.autoencoder, other, quantize)])
         items = semantic(torch.cat([drawn.item, drawn.other_item]))
-        terms = {"user_reconstruction": F.mse_loss(users.decoded, inputs)}
-        if users.loss is not None:
-            terms["user_quantization"] = users.loss
+        terms = {"user_reconstruction": F.mse_loss(coded.decoded, inputs)}
+        if coded.loss is not None:
+            terms["user_quantization"] = coded.loss
         terms |= self.cf(drawn, self.interactions.counts)
-        return terms | {"align": self.contrast(self._contrasts(drawn, users.straight, items))}
+        return terms | {"align": self.contrast(self.contrasts(drawn, users, items))}
 
-    def _contrasts(self, drawn: Drawn, users: Tensor, items: Tensor) -> list[Term]:
+    def contrasts(self, drawn: Drawn, users: Tensor, items: Tensor) -> list[Term]:
         """Spec section 7: user with item (twice), each with its own debiased vector, each with one that co-occurs.
 
         A user with an item counts in both directions by half, so that users and items play the same role.
@@ -211,3 +219,14 @@ class DualAlignment(InteractionAlignment):
         size = self.autoencoder.quantizer.books()[0].size
         chosen = torch.randperm(len(known), generator=generator)[: rows * size]
         return self.content[known[chosen.to(known.device)]]
+
+
+def coded_apart(network: ResidualAutoencoder, vectors: Tensor, quantize: bool) -> Tensor:
+    """Quantized ``vectors [rows, inputs]`` with the encoder's gradient, ``[rows, latent]``.
+
+    Nothing is decoded, and the codebooks neither count these rows nor learn from them.
+    """
+    latents = network.encoder(vectors)
+    if not quantize:
+        return latents
+    return straight_through(latents, network.quantizer.decode(network.quantizer.encode(latents)))

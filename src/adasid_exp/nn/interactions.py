@@ -71,13 +71,8 @@ class Interactions(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
         self.register_buffer("progress", torch.tensor([torch.initial_seed() % 2**31, 0]))
-        self._recall(self, None)
-        self.register_load_state_dict_post_hook(self._recall)
-
-    @staticmethod
-    def _recall(module: nn.Module, _keys: Any) -> None:
-        """Mirror seed and step, so that a draw does not wait for the device."""
-        module.seed, module.step = module.progress.tolist()  # type: ignore[assignment, union-attr, operator]
+        self.seed, self.step = self.progress.tolist()
+        self.register_load_state_dict_post_hook(_recall)
 
     @property
     def counts(self) -> Tensor:
@@ -108,3 +103,8 @@ class Interactions(nn.Module):
 def _another(place: Tensor, first: Tensor, run: Tensor, draw: Tensor) -> Tensor:
     start = first[run]
     return another_of_run(place, start, first[run + 1] - start, draw)
+
+
+def _recall(log: Interactions, _keys: Any) -> None:
+    """Mirror seed and step, so that a draw does not wait for the device."""
+    log.seed, log.step = log.progress.tolist()

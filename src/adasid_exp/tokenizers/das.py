@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adasid_exp.functional.straight_through import straight_through
-from adasid_exp.nn.interaction_alignment import InteractionAlignment
+from adasid_exp.nn.interaction_alignment import InteractionAlignment, coded_apart
 from adasid_exp.nn.quantizers.codebook import Codebook
 from adasid_exp.nn.standardize import BEHAVIOR
 from adasid_exp.tokenizers.base import settling
@@ -82,11 +81,7 @@ class Das(ResidualTokenizer):
 
     def semantic(self, rows: Tensor) -> Tensor:
         """Quantized vectors of the catalogue's ``rows``, ``[rows, latent]``, with the encoder's gradient."""
-        network = self.parts()[0][0]
-        latents = network.encoder(F.embedding(rows, self.content))
-        if not self.started:
-            return latents
-        return straight_through(latents, network.quantizer.decode(network.quantizer.encode(latents)))
+        return coded_apart(self.parts()[0][0], F.embedding(rows, self.content), self.started)
 
     def start(self, items: ItemBatch) -> None:
         super().start(items)
