@@ -32,8 +32,8 @@ class MmRqVae(ResidualTokenizer):
     def __init__(
         self,
         *,
-        dims: Mapping[str, int],
         modalities: Sequence[str] | None,
+        dims: Mapping[str, int],
         hidden: Sequence[int],
         latent: int,
         codebook: Callable[..., Codebook],
