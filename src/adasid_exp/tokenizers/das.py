@@ -24,9 +24,9 @@ class Das(ResidualTokenizer):
     for the clipping of gradients, whose norm takes in the parameters of the alignment).
 
     Args:
-        dims: width of every embedding the data has, by name.
         histories: items of every user of the training part, and where each user's begin.
         counts: interactions of every item in the training part, int64 ``[items]``.
+        dims: width of every embedding the data has, by name.
         modalities: the embeddings that are read; all but ``behavior``, side by side, are coded.
         length: levels, which is the length of a SID.
         hidden, latent, size, codebook, fill_empty: as in `ResidualTokenizer`.
@@ -41,9 +41,9 @@ class Das(ResidualTokenizer):
     def __init__(
         self,
         *,
-        dims: Mapping[str, int],
         histories: tuple[Tensor, Tensor],
         counts: Tensor,
+        dims: Mapping[str, int],
         modalities: Sequence[str],
         length: int,
         hidden: Sequence[int],
