@@ -78,12 +78,11 @@ def overlap_at(found: Tensor, exact: Tensor, cutoffs: Tensor) -> Tensor:
         exact: what should stand there, int64 ``[users, length]``.
         cutoffs: list lengths N, int64 ``[cutoffs]``; a longer one means the whole lists.
     """
-    where_found = torch.full_like(exact, found.shape[1])
     same = exact[:, :, None] == found[:, None, :]
-    place = torch.where(same.any(2), same.int().argmax(2), where_found)
-    own = torch.arange(exact.shape[1], device=exact.device)
+    place = same.int().argmax(2)
     ends = cutoffs.clamp(max=exact.shape[1])
-    both = (place[:, :, None] < ends) & (own[:, None] < ends)
+    listed = torch.arange(exact.shape[1], device=exact.device)[:, None] < ends
+    both = same.any(2)[:, :, None] & listed & (place[:, :, None] < ends)
     return both.sum(1).double() / ends
 
 
