@@ -11,6 +11,9 @@ from torch import Tensor
 SEED_ROWS = 40
 """Rows per cluster that the start looks at: enough for its inertia, and a bound on its cost for many rows."""
 
+CACHED_ROWS = 2048
+"""Rows compared at once on a CPU: their distances are still in the cache when the least is looked for."""
+
 
 @torch.no_grad()
 def kmeans(points: Tensor, *, size: int, iterations: int, generator: torch.Generator, spherical: bool) -> Tensor:
@@ -55,16 +58,19 @@ def cluster_sums(points: Tensor, codes: Tensor, size: int) -> Tensor:
 def _nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Nearest centroid of each row, and half the squared distance less half the row's own squared length."""
     lengths = 0.5 * centroids.square().sum(dim=1)
-    scores = torch.addmm(lengths, points, centroids.T, alpha=-1.0)
-    codes = _least(scores)
+    rows = CACHED_ROWS if points.device.type == "cpu" else points.shape[0]
+    parts = [_least(torch.addmm(lengths, part, centroids.T, alpha=-1.0)) for part in points.split(rows)]
+    codes, scores = zip(*parts, strict=True)
+    return torch.cat(codes), torch.cat(scores)
+
+
+def _least(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Where in each row the least entry is, of equal ones the first, and that entry; ``[rows]`` each."""
+    if scores.device.type == "cpu":  # numpy takes a third of the time of torch
+        codes = torch.from_numpy(scores.detach().numpy().argmin(axis=1))
+    else:
+        codes = scores.argmin(dim=1)
     return codes, scores.gather(1, codes.unsqueeze(1)).squeeze(1)
-
-
-def _least(scores: Tensor) -> Tensor:
-    """Column of the least entry of each row, of equal ones the first; int64 ``[rows]``."""
-    if scores.device.type == "cpu":
-        return torch.from_numpy(scores.detach().numpy().argmin(axis=1))  # a third of the time of torch's own
-    return scores.argmin(dim=1)
 
 
 def _all_finite(points: Tensor) -> bool:
