@@ -161,7 +161,7 @@ def test_decoding_is_what_training_decoded(trained):
     assert decoded.keys() <= targets.keys()
     errors = [(decoded[name] - targets[name]).square().mean() for name in decoded]
     assert all(bool(torch.isfinite(error)) for error in errors)
-    if isinstance(model, TrainableTokenizer):
+    if isinstance(model, TrainableTokenizer) and decoded.keys() <= set(model.modalities):
         loss = model.losses(items)["reconstruction"]
         torch.testing.assert_close(torch.stack(errors).mean(), loss, atol=1e-5, rtol=1e-4)
 

@@ -11,7 +11,7 @@ NAMES = ("tail", "middle", "head")
 
 
 def strata_of(count: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """The stratum of each item, int8 ``[items]``: the least and the most popular ``floor(share * items)``, and the rest.
+    """The stratum of each item, int8 ``[items]``: the ``floor(share * items)`` least and most popular.
 
     Items are sorted by count; those of equal count stand in an order drawn from ``seed``, so that the groups
     have equal size whatever the ties (a threshold would not give that on a 5-core catalogue).

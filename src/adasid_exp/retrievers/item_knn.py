@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
+from adasid_exp.functional.cooccurrence import cosine
 from adasid_exp.functional.steps import valid_steps
 from adasid_exp.retrievers.base import ScoredRetriever
 from adasid_exp.types import SequenceBatch
@@ -19,8 +19,7 @@ class ItemKnn(ScoredRetriever):
 
     Args:
         items: size of the catalogue.
-        histories: every user's training sequence: item indices of all users, int64 ``[total]``, and where
-        each
+        histories: every user's training sequence: item indices of all users, int64 ``[total]``, and where each
             user's begin, int64 ``[users + 1]``.
         steps: most recent items of a history that count.
         decay: weight of an item relative to the one after it.
@@ -33,7 +32,7 @@ class ItemKnn(ScoredRetriever):
     def __init__(self, *, items: int, histories: tuple[Tensor, Tensor], steps: int, decay: float) -> None:
         super().__init__()
         self.items, self.steps, self.decay = items, steps, decay
-        similar = cosine_of_users(*histories, items)
+        similar = cosine(*histories, items)
         self.register_buffer("starts", torch.from_numpy(similar.indptr.astype(np.int64)), persistent=False)
         self.register_buffer("neighbors", torch.from_numpy(similar.indices.astype(np.int64)), persistent=False)
         self.register_buffer("similarities", torch.from_numpy(similar.data.astype(np.float32)), persistent=False)
@@ -50,23 +49,3 @@ class ItemKnn(ScoredRetriever):
         found = self.similarities[near] * weight[entry]
         totals.index_add_(0, user[entry] * self.items + self.neighbors[near], found)
         return totals.view(-1, self.items)
-
-
-def cosine_of_users(items: Tensor, offsets: Tensor, size: int) -> csr_array:
-    """Cosine of every two items' sets of users, sparse ``[size, size]`` without the diagonal.
-
-    Args:
-        items: item indices of all users, one user after the other, int64 ``[total]``.
-        offsets: where each user's begin, int64 ``[users + 1]``.
-        size: of the catalogue.
-    """
-    ones = np.ones(len(items), dtype=np.float32)
-    seen = csr_array((ones, items.numpy(), offsets.numpy()), shape=(len(offsets) - 1, size))
-    seen.sum_duplicates()
-    seen.data[:] = 1.0  # an item bought twice is held once
-    together = csr_array(seen.T @ seen)
-    scale = diags_array(1 / np.sqrt(np.maximum(together.diagonal(), 1)))
-    similar = csr_array(scale @ together @ scale)
-    similar.setdiag(0)
-    similar.eliminate_zeros()
-    return similar

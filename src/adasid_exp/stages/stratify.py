@@ -58,7 +58,7 @@ class Stratify(TaskStage):
             for name, value in self.figures(inputs["run"], strata == stratum, held_out).items()
         }
         (out / METRICS).write_text(json.dumps(dict(sorted(metrics.items())), indent=1))
-        counts = {f"largest_count_{name}": int(count[strata == i].max()) for i, name in enumerate(NAMES)}
+        counts = {f"largest_count_{name}": int(count[strata == i].max(initial=0)) for i, name in enumerate(NAMES)}
         return {"items": int((strata != MIDDLE).sum()) // 2, **counts}
 
     @property
