@@ -15,6 +15,7 @@ from adasid_exp.artifacts.results import COUNTS, LENGTHS
 from adasid_exp.functional.alignment import alignment_weight
 from adasid_exp.reporting.figures import MARKERS, PALETTE, WIDTH, canvas
 from adasid_exp.reporting.statistics import Spread, mean_std
+from adasid_exp.reporting.table import values_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +51,7 @@ class Spot:
 
 def spread_of(runs: pl.DataFrame, row: str, part: str, key: str) -> Spread | None:
     """A row's figure over its seeds; None where nothing has run."""
-    split, _, metric = key.rpartition("/")
-    values = runs.filter(
-        (pl.col("method") == row)
-        & (pl.col("task") == part)
-        & (pl.col("split") == split)
-        & (pl.col("metric") == metric)
-        & pl.col("value").is_not_nan()
-    )["value"].to_list()
+    values = values_of(runs, row, part, key)
     return mean_std(values) if values else None
 
 

@@ -116,16 +116,16 @@ def runs_frame(records: Sequence[Mapping[str, object]]) -> pl.DataFrame:
     return pl.DataFrame(list(records), schema=RUN_SCHEMA, orient="row")
 
 
-def figure_of(runs: pl.DataFrame, method: str, part: str, key: str, paper: float | None) -> Figure:
-    """Summarizes one cell; ``key`` is ``split/metric`` or a bare metric."""
+def values_of(runs: pl.DataFrame, method: str, part: str, key: str) -> list[float]:
+    """One figure of every seed; ``key`` is ``split/metric`` or a bare metric. What is undefined (nan) is left out."""
     split, _, metric = key.rpartition("/")
-    chosen = runs.filter(
-        (pl.col("method") == method)
-        & (pl.col("task") == part)
-        & (pl.col("split") == split)
-        & (pl.col("metric") == metric)
-    )
-    values = chosen["value"].to_list()
+    chosen = (pl.col("method") == method, pl.col("task") == part, pl.col("split") == split, pl.col("metric") == metric)
+    return runs.filter(*chosen, pl.col("value").is_not_nan())["value"].to_list()
+
+
+def figure_of(runs: pl.DataFrame, method: str, part: str, key: str, paper: float | None) -> Figure:
+    """Summarizes one cell; ``key`` as in `values_of`."""
+    values = values_of(runs, method, part, key)
     if not values:
         return Figure(mean=None, std=None, seeds=0, paper=paper)
     summary = mean_std(values)

@@ -120,8 +120,8 @@ def _difference(first: Sequence[Results], second: Sequence[Results], name: str) 
     if kind in PER_USER:
         return difference_of_means(_per_user(first, name), _per_user(second, name), None, HOW)
     rows = first[0].rows
-    scores = ([run.rows["score"] for run in runs] for runs in (first, second))
-    return PER_ROW[kind](rows["user"], rows["label"], *scores, HOW)
+    mine, theirs = ([run.rows["score"] for run in runs] for runs in (first, second))
+    return PER_ROW[kind](rows["user"], rows["label"], mine, theirs, HOW)
 
 
 def _per_user(runs: Sequence[Results], name: str) -> np.ndarray:
