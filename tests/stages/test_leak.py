@@ -18,6 +18,9 @@ from adasid_exp.stages.locations import CONF
 from conftest import MICRO
 
 LEARNT = ("behave", "tokenize", "assign")
+READERS = "tokenizer=ada_sid,letter,das,rq_kmeans"
+"""Every way in which a tokenizer reads interactions: behavior embeddings, counts, drawn pairs, neighborhoods."""
+
 AS_TABLES = ("data=tables", "scale=toy", "modalities=toy", *[o for o in MICRO if not o.startswith("data")])
 
 
@@ -76,10 +79,15 @@ def test_changing_the_test_interactions_moves_no_byte_of_what_was_learnt(
     for name, interactions in (("true", raw.interactions), ("changed", other_items(raw.interactions, rows))):
         folder = write(raw, interactions, tmp_path / name)
         runs = tmp_path / f"runs-{name}"
-        said = adasid("stage=assign", f"task={task}", *AS_TABLES, f"data.root={folder}", runs=runs)
+        said = adasid("-m", "stage=assign", READERS, f"task={task}", *AS_TABLES, f"data.root={folder}", runs=runs)
         assert said.returncode == 0, said.stderr
-        files = {s: Manifest.load(next((runs / s).glob("*-*"))).files for s in (*LEARNT, "prepare")}
-        digests.append(files)
-    assert digests[0]["prepare"] != digests[1]["prepare"]  # the change did reach the data set
-    for stage in LEARNT:
-        assert digests[0][stage] == digests[1][stage], stage
+        made = [Manifest.load(path) for stage in (*LEARNT, "prepare") for path in (runs / stage).glob("*-*")]
+        digests.append({(manifest.stage, manifest.label): manifest.files for manifest in made})
+    before, after = digests
+    assert before.keys() == after.keys()
+    assert len(before) == 2 + 2 * len(READERS.split(","))
+    for (stage, label), files in before.items():
+        if stage == "prepare":
+            assert files != after[stage, label]  # the change did reach the data set
+        else:
+            assert files == after[stage, label], (stage, label)
