@@ -1,9 +1,12 @@
 """The parallel head: its loss and scores written out slot by slot, PAD, and symmetry of the slots."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from adasid_exp.nn.item_prior import BayesPrior, NoPrior
 from adasid_exp.nn.slot_weights import ArtifactWeights, EqualWeights, MaskPad, PredictPad
 from adasid_exp.nn.transformer import CausalTransformer
 from adasid_exp.retrievers.reg4rec import ParallelReg4Rec
@@ -23,7 +26,10 @@ def table(seed=0, sizes=(5, 4, 5)):
     return SidTable(codes=codes, weights=weights, sizes=sizes, modalities=("text", "text", "behavior"), ordered=False)
 
 
-def make(sids, pad=None, sid_weights=None, dropout=0.0, weigh_scores=False):
+COUNTS = torch.arange(ITEMS) % 7
+
+
+def make(sids, pad=None, sid_weights=None, dropout=0.0, weigh_scores=False, prior=None):
     torch.manual_seed(0)
     settings = {"dim": 16, "blocks": 2, "heads": 2, "hidden": 64, "steps": 6, "init_std": 0.1}
     return ParallelReg4Rec(
@@ -35,6 +41,8 @@ def make(sids, pad=None, sid_weights=None, dropout=0.0, weigh_scores=False):
         sid_weights=sid_weights or EqualWeights(),
         pad=pad or PredictPad(share=0.1),
         weigh_scores=weigh_scores,
+        counts=COUNTS,
+        prior=prior or NoPrior(),
     ).eval()
 
 
@@ -117,6 +125,36 @@ def test_ranking_by_formula(training, masked):
     own = scores.gather(1, batch.target[:, None])
     assert torch.equal(rank.above, (scores > own + 1e-4).sum(1))
     assert torch.equal(rank.tied, ((scores - own).abs() < 1e-4).sum(1))
+
+
+def prior_by_hand(sids, codes, items):
+    """Python loops over the formula: the SID's mean count in, the share of takers of each code out."""
+    mass = [int(count) + 1 for count in COUNTS]
+    tuples = [tuple(row) for row in sids.codes.tolist()]
+    found = []
+    for own in tuples:
+        holders = [mass[i] for i, other in enumerate(tuples) if other == own]
+        value = items * math.log(sum(holders) / len(holders) / sum(mass))
+        for slot, code in enumerate(own):
+            value -= codes * math.log(
+                sum(m for m, other in zip(mass, tuples, strict=True) if other[slot] == code) / sum(mass)
+            )
+        found.append(value)
+    return torch.tensor(found)
+
+
+@pytest.mark.parametrize(("codes", "items"), [(1.0, 1.0), (0.75, 1.25)])
+def test_a_prior_is_added_to_the_bare_score_of_every_item(training, codes, items):
+    sids, batch = table(), held_out(training)
+    bare, model = make(sids), make(sids, prior=BayesPrior(codes=codes, items=items))
+    before, after = bare.recommend(batch, ITEMS), model.recommend(batch, ITEMS)
+    scores = torch.zeros(8, ITEMS).scatter(1, before.items, before.scores) + prior_by_hand(sids, codes, items)
+    torch.testing.assert_close(torch.zeros(8, ITEMS).scatter(1, after.items, after.scores), scores)
+    assert torch.equal(model.loss(training), bare.loss(training))
+    rank, own = model.rank(batch), scores.gather(1, batch.target[:, None])
+    assert torch.equal(rank.above, (scores > own + 1e-4).sum(1))
+    shared = torch.tensor([(sids.codes == sids.codes[item]).all(1).sum() for item in batch.target])
+    assert torch.equal(rank.tied, shared)  # the items of a SID tie, however their counts differ
 
 
 def test_sid_level_counts_a_shared_sid_once(training):

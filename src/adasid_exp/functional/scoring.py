@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,15 +80,17 @@ def distinct_rows(rows: Tensor) -> DistinctRows:
     )
 
 
-def score_rows(table: Tensor, rows: Tensor, weights: Tensor | None) -> Tensor:
+def score_rows(table: Tensor, rows: Tensor, weights: Tensor | None, prior: Tensor | None) -> Tensor:
     """Sums of table rows, float32 ``[items, users]``; the order of summation is the order of the slots.
 
     Args:
         table: ``[slots * classes, users]``.
         rows: int32 ``[items, slots]``.
         weights: optional factor of each slot, ``[items, slots]``.
+        prior: optional, added to each item's sum, ``[items]``.
     """
-    return embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+    sums = embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+    return sums if prior is None else sums.add_(prior[:, None])
 
 
 def exact_top_k(
@@ -96,6 +99,7 @@ def exact_top_k(
     k: int,
     *,
     weights: Tensor | None = None,
+    prior: Tensor | None = None,
     users_at_once: int = USERS_AT_ONCE,
     items_at_once: int = ITEMS_AT_ONCE,
 ) -> TopK:
@@ -106,13 +110,14 @@ def exact_top_k(
         rows: the catalogue, int32 ``[items, slots]`` from `flat_rows`.
         k: length of the lists; the whole catalogue if there are fewer items.
         weights: optional factor of each item's slots, ``[items, slots]``.
+        prior: optional, added to each item's score, ``[items]``.
         users_at_once: users of one table.
         items_at_once: items of one block; no result depends on either.
     """
     if not len(rows):
         raise ValueError(f"a catalogue of {tuple(rows.shape)} has no item to rank")
     room = log_probs.new_empty(min(users_at_once, len(log_probs)), min(items_at_once, len(rows)))
-    parts = [_user_top_k(part, rows, k, weights, room) for part in _tables(log_probs, users_at_once)]
+    parts = [_user_top_k(part, Scored(rows, weights, prior), k, room) for part in _tables(log_probs, users_at_once)]
     return TopK(items=torch.cat([p.items for p in parts]), scores=torch.cat([p.scores for p in parts]))
 
 
@@ -144,6 +149,7 @@ def target_rank(
     target: Tensor,
     *,
     weights: Tensor | None = None,
+    prior: Tensor | None = None,
     users_at_once: int = USERS_AT_ONCE,
     items_at_once: int = TILE,
 ) -> TargetRank:
@@ -157,11 +163,14 @@ def target_rank(
         distinct: the catalogue from `distinct_rows`.
         target: held-out items, int64 ``[users]``.
         weights: optional factor of each distinct row's slots, ``[distinct, slots]``.
+        prior: optional, added to each distinct row's score, ``[distinct]``.
         users_at_once: users of one table.
         items_at_once: distinct SIDs of one block.
     """
     pairs = zip(_tables(log_probs, users_at_once), distinct.of_item[target].split(users_at_once), strict=True)
-    counts = [_count(table, distinct, own, weights, items_at_once) for table, own in pairs]
+    counts = [
+        _count(table, distinct, Scored(distinct.rows, weights, prior), own, items_at_once) for table, own in pairs
+    ]
     above, tied, sid_above, sid_tied = torch.cat(counts, dim=1).unbind()
     return TargetRank(above=above, tied=tied, sid_above=sid_above, sid_tied=sid_tied)
 
@@ -171,25 +180,39 @@ def _tables(log_probs: Tensor, users_at_once: int) -> Iterator[Tensor]:
         yield part.flatten(1).t().contiguous()
 
 
-def _user_top_k(table: Tensor, rows: Tensor, k: int, weights: Tensor | None, room: Tensor) -> TopK:
+class Scored(NamedTuple):
+    """Rows with what goes into their scores; see `score_rows`."""
+
+    rows: Tensor
+    weights: Tensor | None
+    prior: Tensor | None
+
+    def take(self, chosen: slice | Tensor) -> Scored:
+        """Some of the rows."""
+        return Scored(*(None if part is None else part[chosen] for part in self))  # type: ignore[arg-type]
+
+    def scores(self, table: Tensor) -> Tensor:
+        """Float32 ``[items, users]``."""
+        return score_rows(table, *self)
+
+
+def _user_top_k(table: Tensor, items: Scored, k: int, room: Tensor) -> TopK:
     """Top k of one table's users; ``room`` ``[users, items_at_once]`` is scratch space for a block."""
-    users, blocks = table.shape[1], rows.split(room.shape[1])
-    factors = [None] * len(blocks) if weights is None else weights.split(room.shape[1])
-    best, start = None, 0
-    for block, factor in zip(blocks, factors, strict=True):
-        scores = _filled(room[:users, : len(block)], table, block, factor)
+    users, width, best = table.shape[1], room.shape[1], None
+    for start in range(0, len(items.rows), width):
+        block = items.take(slice(start, start + width))
+        scores = _filled(room[:users, : len(block.rows)], table, block)
         found = top_k_of_scores(scores, k)
         found = TopK(items=found.items + start, scores=found.scores)
         best = found if best is None else _merged(best, found, k)
-        start += len(block)
     return best  # type: ignore[return-value]
 
 
-def _filled(room: Tensor, table: Tensor, rows: Tensor, weights: Tensor | None) -> Tensor:
-    """Scores ``[users, items]`` of ``rows``, written to ``room`` tile by tile."""
-    for start in range(0, len(rows), TILE):
+def _filled(room: Tensor, table: Tensor, items: Scored) -> Tensor:
+    """Scores ``[users, items]``, written to ``room`` tile by tile."""
+    for start in range(0, len(items.rows), TILE):
         tile = slice(start, start + TILE)
-        room[:, tile] = score_rows(table, rows[tile], None if weights is None else weights[tile]).t()
+        room[:, tile] = items.take(tile).scores(table).t()
     return room
 
 
@@ -212,13 +235,12 @@ def _ordered_keys(scores: Tensor) -> Tensor:
     return (rising.long() << 32) + (0xFFFFFFFF - columns)
 
 
-def _count(table: Tensor, distinct: DistinctRows, own: Tensor, weights: Tensor | None, items_at_once: int) -> Tensor:
+def _count(table: Tensor, distinct: DistinctRows, sids: Scored, own: Tensor, items_at_once: int) -> Tensor:
     """Items and SIDs above and level with each user's own row ``own``, int64 ``[4, users]``."""
-    wanted = score_rows(table, distinct.rows[own], None if weights is None else weights[own]).diagonal().contiguous()
+    wanted = sids.take(own).scores(table).diagonal().contiguous()
     counts = torch.zeros(4, len(own), dtype=torch.int64, device=own.device)
     for start in range(0, len(distinct.rows), items_at_once):
-        block = slice(start, start + items_at_once)
-        scores = score_rows(table, distinct.rows[block], None if weights is None else weights[block])
+        scores = sids.take(slice(start, start + items_at_once)).scores(table)
         more = distinct.sharers[start : min(start + items_at_once, distinct.shared)].to(scores.dtype) - 1
         sid_above, above = _weighted_count(torch.gt(scores, wanted, out=torch.empty_like(scores)), more)
         sid_tied, tied = _weighted_count(scores.eq_(wanted), more)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from adasid_exp.functional.scoring import TopK, exact_top_k, target_rank
 from adasid_exp.functional.steps import last_steps, trimmed, valid_steps
+from adasid_exp.nn.item_prior import ItemPrior
 from adasid_exp.nn.sid_catalogue import SidCatalogue, shares
 from adasid_exp.nn.slot_heads import SlotHeads, SlotTokens
 from adasid_exp.nn.slot_weights import PadPolicy, SlotWeights
@@ -19,7 +20,7 @@ from adasid_exp.types import SequenceBatch, SidTable, TargetRank
 class ParallelReg4Rec(TrainableRetriever):
     """A causal transformer over item tokens made of SIDs, and one classifier per slot.
 
-    An item's score is the sum over slots of the log-probability of its code, so the whole catalogue is ranked
+    An item's score is the sum over slots of the log-probability of its code, and a prior: the whole catalogue is ranked
     exactly, in no order of slots and without a beam.
 
     Args:
@@ -31,9 +32,12 @@ class ParallelReg4Rec(TrainableRetriever):
         sid_weights: how much each slot of a target counts in the loss.
         pad: what an unused slot means to loss and score.
         weigh_scores: whether scores are weighted as the loss is (each SID by the mean over its items).
+        counts: interactions of each item in the training part, int64 ``[items]``.
+        prior: what they add to the scores.
     """
 
     score_weights: Tensor | None
+    prior: Tensor | None
 
     def __init__(
         self,
@@ -46,6 +50,8 @@ class ParallelReg4Rec(TrainableRetriever):
         sid_weights: SlotWeights,
         pad: PadPolicy,
         weigh_scores: bool,
+        counts: Tensor,
+        prior: ItemPrior,
     ) -> None:
         super().__init__()
         self.catalogue = SidCatalogue(sids=sids, sid_weights=sid_weights, pad=pad)
@@ -58,6 +64,7 @@ class ParallelReg4Rec(TrainableRetriever):
         factors = self.catalogue.targets if weigh_scores else pad.score_weights(sids.codes)
         weights = None if factors is None else shares(self.catalogue.mean_by_sid(factors))
         self.register_buffer("score_weights", weights, persistent=False)
+        self.register_buffer("prior", prior(self.catalogue, counts), persistent=False)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         batch = trimmed(batch)
@@ -71,12 +78,20 @@ class ParallelReg4Rec(TrainableRetriever):
 
     @torch.no_grad()
     def rank(self, batch: SequenceBatch) -> TargetRank:
-        return target_rank(self.log_probs(batch), self.catalogue.distinct, batch.target, weights=self.score_weights)
+        return target_rank(
+            self.log_probs(batch),
+            self.catalogue.distinct,
+            batch.target,
+            weights=self.score_weights,
+            prior=self.prior,
+        )
 
     @torch.no_grad()
     def recommend(self, batch: SequenceBatch, k: int) -> TopK:
-        weights = None if self.score_weights is None else self.score_weights[self.catalogue.of_item]
-        return exact_top_k(self.log_probs(batch), self.catalogue.rows, k, weights=weights)
+        weights, prior = (
+            None if table is None else table[self.catalogue.of_item] for table in (self.score_weights, self.prior)
+        )
+        return exact_top_k(self.log_probs(batch), self.catalogue.rows, k, weights=weights, prior=prior)
 
     def log_probs(self, batch: SequenceBatch) -> Tensor:
         """Log-probabilities of each slot's classes for the next item, ``[users, slots, classes]``.

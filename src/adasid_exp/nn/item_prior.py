@@ -1,0 +1,55 @@
+"""What a score of independent slots owes to how often items are taken at all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from adasid_exp.nn.sid_catalogue import SidCatalogue
+
+
+class ItemPrior(ABC):
+    """A part of a SID's score that no user changes."""
+
+    @abstractmethod
+    def __call__(self, catalogue: SidCatalogue, counts: Tensor) -> Tensor | None:
+        """Float32 ``[distinct]``, added to the score of each distinct SID; None for nothing.
+
+        Args:
+            catalogue: the SIDs.
+            counts: interactions of each item in the training part, int64 ``[items]``.
+        """
+
+
+class NoPrior(ItemPrior):
+    """``S(i) = sum_l log p_l(c_l | u)`` as it stands (spec section 11, a)."""
+
+    def __call__(self, catalogue: SidCatalogue, counts: Tensor) -> None:
+        return None
+
+
+class BayesPrior(ItemPrior):
+    """``S(i) = sum_l [log p_l(c_l | u) - codes * log p_l(c_l)] + items * log p(i)``.
+
+    With both factors 1 that is Bayes' rule for slots that are independent evidence of the item:
+    ``p(i | u) ~ p(i) prod_l p(c_l | u) / p(c_l)``. The bare sum counts popularity once a slot, and that of the codes
+    in place of the item's. Popularity is of the training part; the items of a SID share their mean, so that they tie.
+
+    Args:
+        codes: how much of the codes' own popularity is taken out.
+        items: how much of the item's popularity is put in.
+    """
+
+    def __init__(self, *, codes: float, items: float) -> None:
+        self.codes, self.items = codes, items
+
+    def __call__(self, catalogue: SidCatalogue, counts: Tensor) -> Tensor:
+        mass = counts.double() + 1.0  # an item that nobody took is not impossible
+        classes = catalogue.classes_of
+        taken = mass.new_zeros(catalogue.classes, catalogue.slots).scatter_add_(
+            0, classes, mass[:, None].expand_as(classes)
+        )
+        code = (taken / mass.sum()).log().gather(0, catalogue.distinct_classes).sum(dim=1)
+        item = (catalogue.mean_by_sid(mass[:, None]).squeeze(1) / mass.sum()).log()
+        return (self.items * item - self.codes * code).float()
