@@ -7,12 +7,14 @@ latent classes and whose behavior grows with its count.
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.data.sequences import Histories
 from adasid_exp.nn.quantizers.codebook import Codebook
 from adasid_exp.stages.building import build as build_node
@@ -134,6 +136,32 @@ def test_encoding_is_deterministic_and_row_by_row(trained):
         torch.testing.assert_close(encoded.weights, whole.weights[part])
         for name, values in model.reconstruct(rows_of(items, part)).items():
             torch.testing.assert_close(values, model.reconstruct(items)[name][part], atol=1e-5, rtol=1e-4)
+
+
+def test_the_codes_make_a_valid_artifact(trained, tmp_path):
+    model, items = trained
+    encoded, layout = model.encode(items), model.layout
+    sids = SemanticIds(
+        item_ids=np.array([f"i{k}" for k in range(320)]),
+        codes=encoded.codes.to(torch.int16).numpy(),
+        weights=encoded.weights.numpy(),
+        modalities=layout.modalities,
+        sizes=layout.sizes,
+        ordered=layout.ordered,
+    )
+    sids.save(tmp_path)
+    read = SemanticIds.load(tmp_path).table()
+    assert torch.equal(read.codes, encoded.codes)
+    assert (read.sizes, read.modalities, read.ordered) == (layout.sizes, layout.modalities, layout.ordered)
+
+
+def test_every_slot_contributes(trained):
+    # Law: without the slot more items share a SID, so none is idle.
+    model, items = trained
+    codes = model.encode(items).codes
+    for slot in range(codes.shape[1]):
+        others = torch.cat([codes[:, :slot], codes[:, slot + 1 :]], dim=1)
+        assert others.unique(dim=0).shape[0] < codes.unique(dim=0).shape[0], slot
 
 
 def test_a_code_is_the_nearest_codeword(trained):
