@@ -112,6 +112,13 @@ def test_what_is_not_the_result_is_not_in_the_signature() -> None:
     )
 
 
+def test_a_seed_set_after_composing_is_the_seed_composed() -> None:
+    both = ("stage=retrieve", "data=toy", "seed=7"), ("seed=7", "stage=retrieve", "data=toy")
+    quick, plain = (stage_of(overrides) for overrides in both)
+    assert quick.signature == plain.signature
+    assert quick.cfg == plain.cfg
+
+
 def test_a_change_upstream_renews_what_follows_and_keeps_the_rest() -> None:
     before = {
         s.name: s.signature
