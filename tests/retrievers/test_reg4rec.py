@@ -128,17 +128,19 @@ def test_ranking_by_formula(training, masked):
 
 
 def prior_by_hand(sids, codes, items):
-    """Python loops over the formula: the SID's mean count in, the share of takers of each code out."""
+    """Loops over the formula: the SID's mean count in, the share of takers of each code out, weighted as the loss is."""
     mass = [int(count) + 1 for count in COUNTS]
     tuples = [tuple(row) for row in sids.codes.tolist()]
+    weight = [[0.1 if code == PAD else 1.0 for code in own] for own in tuples]  # make's own PAD share
+    weight = [[each / sum(own) for each in own] for own in weight]
     found = []
     for own in tuples:
         holders = [mass[i] for i, other in enumerate(tuples) if other == own]
         value = items * math.log(sum(holders) / len(holders) / sum(mass))
         for slot, code in enumerate(own):
-            value -= codes * math.log(
-                sum(m for m, other in zip(mass, tuples, strict=True) if other[slot] == code) / sum(mass)
-            )
+            weighted = [m * w[slot] for m, w in zip(mass, weight, strict=True)]
+            taken = sum(part for part, other in zip(weighted, tuples, strict=True) if other[slot] == code)
+            value -= codes * math.log(taken / sum(weighted))
         found.append(value)
     return torch.tensor(found)
 

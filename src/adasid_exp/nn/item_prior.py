@@ -34,7 +34,8 @@ class BayesPrior(ItemPrior):
 
     With both factors 1 that is Bayes' rule for slots that are independent evidence of the item:
     ``p(i | u) ~ p(i) prod_l p(c_l | u) / p(c_l)``. The bare sum counts popularity once a slot, and that of the codes
-    in place of the item's. Popularity is of the training part; the items of a SID share their mean, so that they tie.
+    in place of the item's. Popularity is of the training part; a code's is weighted as the loss is, since that is what
+    ``p_l`` learns it to be. The items of a SID share their mean, so that they tie.
 
     Args:
         codes: how much of the codes' own popularity is taken out.
@@ -46,10 +47,9 @@ class BayesPrior(ItemPrior):
 
     def __call__(self, catalogue: SidCatalogue, counts: Tensor) -> Tensor:
         mass = counts.double() + 1.0  # an item that nobody took is not impossible
-        classes = catalogue.classes_of
-        taken = mass.new_zeros(catalogue.classes, catalogue.slots).scatter_add_(
-            0, classes, mass[:, None].expand_as(classes)
-        )
-        code = (taken / mass.sum()).log().gather(0, catalogue.distinct_classes).sum(dim=1)
+        weighted = mass[:, None] * catalogue.loss_weights
+        taken = mass.new_zeros(catalogue.classes, catalogue.slots)
+        taken.scatter_add_(0, catalogue.classes_of, weighted)
+        code = (taken / weighted.sum(dim=0)).log().gather(0, catalogue.distinct_classes).sum(dim=1)
         item = (catalogue.mean_by_sid(mass[:, None]).squeeze(1) / mass.sum()).log()
         return (self.items * item - self.codes * code).float()
