@@ -128,7 +128,7 @@ def test_ranking_by_formula(training, masked):
 
 
 def prior_by_hand(sids, codes, items):
-    """Loops over the formula: the SID's mean count in, the share of takers of each code out, weighted as the loss is."""
+    """Loops over the formula: the SID's mean count in, each code's share of takers out, weighted as the loss is."""
     mass = [int(count) + 1 for count in COUNTS]
     tuples = [tuple(row) for row in sids.codes.tolist()]
     weight = [[0.1 if code == PAD else 1.0 for code in own] for own in tuples]  # make's own PAD share
