@@ -61,7 +61,8 @@ def walk() -> dict[Path, tuple[str, ...]]:
             for path in sorted((CONF / group).glob("*.yaml")):
                 if path not in reached:
                     reached[path] = (*base, f"{key}={path.stem}")
-                    pending.append(reached[path])
+                    if "defaults" in OmegaConf.load(path):  # else it opens no group of its own
+                        pending.append(reached[path])
     return reached
 
 
