@@ -101,15 +101,14 @@ class Dots:
         """As `Curves.draw`."""
         panels = [Panel(**panel) for panel in self.panels]
         figure, axes = canvas(len(panels), self.columns, self.title, height=0.34 * len(rows) + 1.0)
-        for panel, axis in zip(panels, axes, strict=False):
-            spreads = {row: spread_of(runs, row, panel.part, panel.key) for row in rows}
-            labels = [spot.label for spot in rows.values()]
-            for place, (row, spread) in enumerate(spreads.items()):
+        labels = [spot.label for spot in rows.values()]
+        for number, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
+            for place, row in enumerate(rows):
+                spread = spread_of(runs, row, panel.part, panel.key)
                 if spread is not None:
-                    color = PALETTE[list(rows).index(row) % len(PALETTE)]
-                    axis.errorbar(spread.mean, place, xerr=spread.std or 0.0, color=color, marker="o", capsize=3)
-            axis.set(xlabel=panel.title, yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
-        for axis in axes[:: self.columns] if self.columns > 1 else axes:
+                    axis.errorbar(spread.mean, place, xerr=spread.std or 0.0, color=PALETTE[0], marker="o", capsize=3)
+            axis.set(xlabel=panel.title, yticks=range(len(labels)), ylim=(len(labels) - 0.5, -0.5))
+            axis.set_yticklabels(labels if number % self.columns == 0 else [])
             axis.tick_params(axis="y", length=0)
         return figure
 
