@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -16,7 +19,7 @@ import pytest
 
 from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.artifacts.store import Manifest
-from conftest import MICRO
+from conftest import MICRO, command, environment
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -182,3 +185,37 @@ def test_a_misspelt_option_names_itself(adasid: Callable) -> None:
     assert said.returncode != 0
     assert "algin" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that a grid started to make artifacts."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status, line = (folder / "status").read_text(), (folder / "cmdline").read_bytes()
+        except OSError:  # it ended while we looked
+            continue
+        if f"PPid:\t{parent}\n" in status and b"spawn_main" in line:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds the workers in /proc")
+def test_a_grid_whose_worker_dies_ends_in_one_line(tmp_path: Path) -> None:
+    # As when memory is short: one worker is gone in the midst of training, the other must not keep the grid waiting.
+    asked = command("stage=reproduce", "stage.grid=table2", "stage.seeds=[0]", "stage.jobs=2", *MICRO)
+    long = ("scale.epochs.tokenizer=3000", f"stage.results={tmp_path}/results")
+    process = subprocess.Popen(
+        [*asked, *long], env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 150
+    while len(list((tmp_path / ".work").glob("tokenize-*/checkpoints/resume.ckpt"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline, "two trainings never ran side by side"
+        time.sleep(0.05)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "a worker died while making" in said
+    assert "Traceback" not in said

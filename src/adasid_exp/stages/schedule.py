@@ -154,9 +154,10 @@ def run_jobs(
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 _settle(running.pop(future), future, lost, progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, UserError):
+        # Not terminate(): Lightning answers that signal at its own time, and the pool would wait for it.
         for worker in active_children():
-            worker.terminate()
+            worker.kill()
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
