@@ -118,7 +118,7 @@ data-beauty: setup  ## download the public Amazon Beauty files into data/beauty
 
 .PHONY: test
 test: setup  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: check
 check: setup  ## style, types, import contracts
