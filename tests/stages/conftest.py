@@ -56,6 +56,11 @@ def adasid(micro_runs: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+def _hear_ctrl_c() -> None:
+    """A shell's background jobs are born deaf to Ctrl-C, and so would be what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def kill_when() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Starts the command, sends it a signal once a condition holds, and returns what it said."""
@@ -64,7 +69,12 @@ def kill_when() -> Callable[..., subprocess.CompletedProcess[str]]:
         overrides: Sequence[str], runs: Path, condition: Callable[[], bool], how: signal.Signals = signal.SIGKILL
     ) -> subprocess.CompletedProcess[str]:
         process = subprocess.Popen(
-            command(*overrides), env=environment(runs), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command(*overrides),
+            env=environment(runs),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_hear_ctrl_c,
         )
         deadline = time.monotonic() + 120
         while not condition():
