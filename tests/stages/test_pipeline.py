@@ -202,10 +202,17 @@ def workers_of(parent: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds the workers in /proc")
-def test_a_grid_whose_worker_dies_ends_in_one_line(tmp_path: Path) -> None:
-    # As when memory is short: one worker is gone in the midst of training, the other must not keep the grid waiting.
+@pytest.mark.parametrize(
+    ("how", "code", "reason"),
+    [
+        (signal.SIGKILL, 2, "a worker died while making"),
+        (signal.SIGTERM, 130, "stopped; what was finished is kept"),
+    ],
+)
+def test_a_grid_whose_worker_goes_ends_in_one_line(how: signal.Signals, code: int, reason: str, tmp_path: Path) -> None:
+    # As when memory is short, or a scheduler ends a process: the other worker must not keep the grid waiting.
     asked = command("stage=reproduce", "stage.grid=table2", "stage.seeds=[0]", "stage.jobs=2", *MICRO)
-    long = ("scale.epochs.tokenizer=3000", f"stage.results={tmp_path}/results")
+    long = ("scale.epochs.tokenizer=3000", "stage.methods=[rq_vae]", f"stage.results={tmp_path}/results")
     process = subprocess.Popen(
         [*asked, *long], env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -214,8 +221,8 @@ def test_a_grid_whose_worker_dies_ends_in_one_line(tmp_path: Path) -> None:
         assert process.poll() is None
         assert time.monotonic() < deadline, "two trainings never ran side by side"
         time.sleep(0.05)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    os.kill(workers_of(process.pid)[0], how)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "a worker died while making" in said
+    assert process.returncode == code
+    assert reason in said
     assert "Traceback" not in said

@@ -155,7 +155,7 @@ def run_jobs(
             for future in finished:
                 _settle(running.pop(future), future, lost, progress)
     except (KeyboardInterrupt, UserError):
-        # Not terminate(): Lightning answers that signal at its own time, and the pool would wait for it.
+        # Not terminate(): Lightning answers that signal in its own way and time, and the pool would wait for it.
         for worker in active_children():
             worker.kill()
         raise
