@@ -13,6 +13,7 @@ from adasid_exp.reporting.statistics import (
     difference_of_gauc,
     difference_of_means,
     mean_std,
+    resampled_auc,
 )
 
 HOW = Bootstrap(resamples=4000, level=0.95, seed=0)
@@ -24,6 +25,11 @@ def clicks(seed=0, rows=300, users=40):
     label = (random.random(rows) < 0.6).astype(np.int8)
     good = (label + random.standard_normal(rows)).round(1)  # rounded: ties
     return user, label, good, random.standard_normal(rows).round(1)
+
+
+def auc_against(user, label, first, second, how):
+    """Two methods' scores by seed, resampled and subtracted."""
+    return difference_of_auc(resampled_auc(user, label, first, how), resampled_auc(user, label, second, how), how)
 
 
 def literal_auc_bootstrap(user, label, first, second, how):
@@ -85,7 +91,7 @@ def test_no_difference_has_p_value_one():
 
 def test_swapping_the_methods_mirrors_the_result():
     user, label, good, bad = clicks()
-    for test in (difference_of_auc, difference_of_gauc):
+    for test in (auc_against, difference_of_gauc):
         one, other = test(user, label, [good], [bad], HOW), test(user, label, [bad], [good], HOW)
         assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
         assert one.p_value == other.p_value
@@ -111,7 +117,7 @@ def test_weights_make_a_ratio_of_sums():
 def test_auc_bootstrap_is_the_literal_one():
     user, label, good, bad = clicks()
     how = Bootstrap(resamples=200, level=0.95, seed=5)
-    found = difference_of_auc(user, label, [good], [bad], how)
+    found = auc_against(user, label, [good], [bad], how)
     assert found.value == pytest.approx(roc_auc_score(label, good) - roc_auc_score(label, bad), abs=1e-12)
     assert [found.low, found.high] == pytest.approx(literal_auc_bootstrap(user, label, good, bad, how), abs=1e-12)
     assert found.users == len(np.unique(user))
@@ -119,9 +125,9 @@ def test_auc_bootstrap_is_the_literal_one():
 
 def test_chunks_do_not_change_the_draws(monkeypatch):
     user, label, good, bad = clicks()
-    whole = difference_of_auc(user, label, [good], [bad], HOW)
+    whole = auc_against(user, label, [good], [bad], HOW)
     monkeypatch.setattr("adasid_exp.reporting.statistics.CHUNK", 1000)
-    assert difference_of_auc(user, label, [good], [bad], HOW) == whole
+    assert auc_against(user, label, [good], [bad], HOW) == whole
 
 
 def test_gauc_rests_on_users_with_both_classes():
@@ -150,7 +156,7 @@ def test_read_only_columns_and_unequal_lengths():
 def test_seeds_are_averaged_within_each_user():
     # Law: two seeds of which one is the other method's scores give half the difference, in AUC and in GAUC.
     user, label, good, bad = clicks()
-    for test in (difference_of_auc, difference_of_gauc):
+    for test in (auc_against, difference_of_gauc):
         whole, half = test(user, label, [good], [bad], HOW), test(user, label, [good, bad], [bad, bad], HOW)
         assert half.value == pytest.approx(whole.value / 2)
         assert half.low == pytest.approx(whole.low / 2)

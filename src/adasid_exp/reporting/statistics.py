@@ -98,7 +98,7 @@ def difference_of_gauc(
     ``first`` and ``second`` hold the scores of each seed; a user's AUC is the mean over them. Rests on the
     users with both classes, as GAUC does.
     """
-    _alike(user=user, label=label, **_named(first, second))
+    _alike(user=user, label=label, **_named(first=first, second=second))
     _, group = np.unique(user, return_inverse=True)
     areas = []
     for scores in (first, second):
@@ -108,33 +108,45 @@ def difference_of_gauc(
     return difference_of_means(areas[0], areas[1], rows, how)
 
 
-def difference_of_auc(
-    user: np.ndarray, label: np.ndarray, first: Sequence[np.ndarray], second: Sequence[np.ndarray], how: Bootstrap
-) -> Difference:
-    """Bootstrap over users of the difference of two methods' AUC over rows ``[rows]``, exact with ties.
+@dataclass(frozen=True, kw_only=True)
+class ResampledAuc:
+    """A method's AUC, the mean over its seeds.
 
-    ``first`` and ``second`` hold the scores of each seed; a method's AUC is the mean over them. A resample
-    counts each row as often as its user was drawn.
+    Attributes:
+        value: on all users.
+        draws: on each resample, float64 ``[resamples]``; the same users for every method of the same rows.
+        users: users drawn from.
     """
-    _alike(user=user, label=label, **_named(first, second))
+
+    value: float
+    draws: np.ndarray
+    users: int
+
+
+def resampled_auc(user: np.ndarray, label: np.ndarray, scores: Sequence[np.ndarray], how: Bootstrap) -> ResampledAuc:
+    """Bootstrap over users of the AUC over rows ``[rows]``, exact with ties; ``scores`` holds each seed's.
+
+    A resample counts each row as often as its user was drawn.
+    """
+    _alike(user=user, label=label, **_named(scores=scores))
     names, group = np.unique(user, return_inverse=True)
-    areas = [[_weighted_auc(group, label, score) for score in scores] for scores in (first, second)]
-    found = []
-    for users in _drawn_users(len(names), len(group), how):
-        counts = _times_drawn(users, len(names))
-        mine, theirs = (np.mean([area(counts) for area in each], axis=0) for each in areas)
-        found.append(mine - theirs)
-    mine, theirs = (np.mean([float(auc(_tensor(s), _tensor(label))) for s in scores]) for scores in (first, second))
-    return _summarized(float(mine - theirs), np.concatenate(found), len(names), how)
+    areas = [_weighted_auc(group, label, score) for score in scores]
+    counts = (_times_drawn(users, len(names)) for users in _drawn_users(len(names), len(group), how))
+    return ResampledAuc(
+        value=float(np.mean([float(auc(_tensor(score), _tensor(label))) for score in scores])),
+        draws=np.concatenate([np.mean([area(drawn) for area in areas], axis=0) for drawn in counts]),
+        users=len(names),
+    )
 
 
-def _named(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def difference_of_auc(first: ResampledAuc, second: ResampledAuc, how: Bootstrap) -> Difference:
+    """Difference of two methods' AUC on the same rows, resampled alike."""
+    return _summarized(first.value - second.value, first.draws - second.draws, first.users, how)
+
+
+def _named(**methods: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Every seed's scores under a name that a complaint can use."""
-    return {
-        f"{which}[{seed}]": score
-        for which, scores in (("first", first), ("second", second))
-        for seed, score in enumerate(scores)
-    }
+    return {f"{name}[{seed}]": score for name, scores in methods.items() for seed, score in enumerate(scores)}
 
 
 def _weighted_auc(group: np.ndarray, label: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

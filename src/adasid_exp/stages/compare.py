@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -15,16 +16,23 @@ from adasid_exp.functional.ranking import expected_ndcg, expected_recall
 from adasid_exp.reporting.statistics import (
     Bootstrap,
     Difference,
+    ResampledAuc,
     difference_of_auc,
     difference_of_gauc,
     difference_of_means,
+    resampled_auc,
 )
 from adasid_exp.stages.grid import Cell, Grid, Row
 from adasid_exp.stages.schedule import stage_of
 
 HOW = Bootstrap(resamples=2000, level=0.95, seed=0)
 PER_USER = {"recall": expected_recall, "ndcg": expected_ndcg}
-PER_ROW = {"auc": difference_of_auc, "gauc": difference_of_gauc}
+
+Found = Mapping[str, Sequence[Results]]
+"""Finished runs of each row."""
+
+Pairwise = Callable[[str, str], Difference]
+"""First row minus second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +78,14 @@ def comparisons(grid: Grid, rows: Mapping[str, Row], cells: Sequence[Cell], stor
             if focus not in found or len(found) < 2:
                 continue
             baselines = [row for row in ranked if row != focus]
+            difference = DIFFERENCE[name.split("@")[0]](found, name)
             for other in [row for row in found if row != focus] if grid.focus else baselines[:1]:
                 yield Comparison(
                     part=part,
                     metric=name,
                     row=focus,
                     against=other,
-                    difference=_difference(found[focus], found[other], name),
+                    difference=difference(focus, other),
                     seeds=(len(found[focus]), len(found[other])),
                     best=other in baselines[:1],
                 )
@@ -115,13 +124,43 @@ def _results(cells: Sequence[Cell], store: Store, part: str) -> dict[str, list[R
     return found
 
 
-def _difference(first: Sequence[Results], second: Sequence[Results], name: str) -> Difference:
-    kind = name.split("@")[0]
-    if kind in PER_USER:
-        return difference_of_means(_per_user(first, name), _per_user(second, name), None, HOW)
-    rows = first[0].rows
-    mine, theirs = ([run.rows["score"] for run in runs] for runs in (first, second))
-    return PER_ROW[kind](rows["user"], rows["label"], mine, theirs, HOW)
+def _of_users(found: Found, name: str) -> Pairwise:
+    @cache
+    def figures(row: str) -> np.ndarray:
+        return _per_user(found[row], name)
+
+    return lambda first, second: difference_of_means(figures(first), figures(second), None, HOW)
+
+
+def _of_auc(found: Found, name: str) -> Pairwise:
+    @cache
+    def resampled(row: str) -> ResampledAuc:
+        return resampled_auc(*_clicks(found[row]), HOW)
+
+    return lambda first, second: difference_of_auc(resampled(first), resampled(second), HOW)
+
+
+def _of_gauc(found: Found, name: str) -> Pairwise:
+    def difference(first: str, second: str) -> Difference:
+        user, label, scores = _clicks(found[first])
+        return difference_of_gauc(user, label, scores, _clicks(found[second])[2], HOW)
+
+    return difference
+
+
+DIFFERENCE: Mapping[str, Callable[[Found, str], Pairwise]] = {
+    "recall": _of_users,
+    "ndcg": _of_users,
+    "auc": _of_auc,
+    "gauc": _of_gauc,
+}
+"""How two rows are held against each other in a metric; what each row brings is computed once."""
+
+
+def _clicks(runs: Sequence[Results]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """User and label of each test row, and every seed's scores."""
+    rows = runs[0].rows
+    return rows["user"], rows["label"], [run.rows["score"] for run in runs]
 
 
 def _per_user(runs: Sequence[Results], name: str) -> np.ndarray:

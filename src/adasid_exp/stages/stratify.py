@@ -51,11 +51,12 @@ class Stratify(TaskStage):
         strata = strata_of(count, self.cfg.stage.share, TIE_SEED)
         held_out = np.zeros(len(dataset.user_ids), dtype=np.int64)
         held_out[dataset.user[split.test]] = dataset.item[split.test]
+        found = self.read(inputs["run"])
         metrics = {
             f"{NAMES[stratum]}/{name}": value
             for stratum in range(len(NAMES))
             if stratum != MIDDLE
-            for name, value in self.figures(inputs["run"], strata == stratum, held_out).items()
+            for name, value in self.figures(found, strata == stratum, held_out).items()
         }
         (out / METRICS).write_text(json.dumps(dict(sorted(metrics.items())), indent=1))
         counts = {f"largest_count_{name}": int(count[strata == i].max(initial=0)) for i, name in enumerate(NAMES)}
@@ -66,12 +67,16 @@ class Stratify(TaskStage):
         """The task whose training part popularity is counted in."""
         return self.task
 
+    def read(self, run: Path) -> Mapping[str, np.ndarray]:
+        """What the run's artifact keeps of each test row, as columns."""
+        return Results.load(run).rows
+
     @abstractmethod
-    def figures(self, run: Path, inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+    def figures(self, rows: Mapping[str, np.ndarray], inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
         """Figures of the stratum's items.
 
         Args:
-            run: the run's artifact.
+            rows: see `read`.
             inside: whether an item belongs to the stratum, bool ``[items]``.
             held_out: the test item of each user, int64 ``[users]``, for runs that keep a row a user.
         """
@@ -87,8 +92,7 @@ class StratifyRank(Stratify):
     def split_name(self) -> str:
         return "ranking"
 
-    def figures(self, run: Path, inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
-        rows = Results.load(run).rows
+    def figures(self, rows: Mapping[str, np.ndarray], inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
         chosen = inside[rows["item"]]
         score, label = (torch.from_numpy(rows[name][chosen].copy()) for name in ("score", "label"))
         wins = wins_by_group(score, label, None, 1)
@@ -105,8 +109,7 @@ class StratifyRetrieve(Stratify):
     def split_name(self) -> str:
         return "retrieval"
 
-    def figures(self, run: Path, inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
-        rows = Results.load(run).rows
+    def figures(self, rows: Mapping[str, np.ndarray], inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
         chosen = inside[held_out[rows["user"]]]
         above, tied = (torch.from_numpy(rows[name][chosen].copy()) for name in ("above", "tied"))
         cutoffs = torch.tensor(tuple(self.cfg.stage.cutoffs))
@@ -126,6 +129,10 @@ class StratifyAssign(Stratify):
     name = "stratify_assign"
     of = Assign
 
-    def figures(self, run: Path, inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
-        items = pl.read_parquet(run / ITEMS).drop("item_id").filter(pl.Series(inside))
-        return {name: float(items[name].mean()) for name in items.columns}  # type: ignore[arg-type]
+    def read(self, run: Path) -> Mapping[str, np.ndarray]:
+        """The per-item columns."""
+        items = pl.read_parquet(run / ITEMS).drop("item_id")
+        return {name: items[name].to_numpy() for name in items.columns}
+
+    def figures(self, rows: Mapping[str, np.ndarray], inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+        return {name: float(np.mean(column[inside], dtype=np.float64)) for name, column in rows.items()}
