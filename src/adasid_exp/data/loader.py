@@ -132,16 +132,15 @@ class Place:
     world: int
 
 
-class TableLoader(Generic[Batch]):
-    """Iterates over a table, an epoch at a time; resumable within one.
+class EpochLoader(ABC, Generic[Batch]):
+    """Iterates over rows, an epoch at a time; resumable within one.
 
     An epoch has ``ceil(rows / (batch_size * world))`` steps for every rank, and each step takes near-equal
     parts of the rows: no batch exceeds ``batch_size``, none is a small left-over (contrastive losses need
     company), none is dropped, and over all ranks each row comes exactly once an epoch.
 
     Args:
-        table: the rows.
-        order: how an epoch visits them.
+        rows: how many there are.
         batch_size: most rows of a batch, per rank.
         place: rank and world size.
 
@@ -149,26 +148,27 @@ class TableLoader(Generic[Batch]):
         ValueError: where there are rows, but fewer than ranks.
     """
 
-    def __init__(self, *, table: Table[Batch], order: Order, batch_size: int, place: Place) -> None:
-        if 0 < len(table) < place.world:
-            raise ValueError(f"{len(table)} rows cannot feed {place.world} ranks")
-        self.table, self.order, self.batch_size, self.place = table, order, batch_size, place
+    def __init__(self, *, rows: int, batch_size: int, place: Place) -> None:
+        if 0 < rows < place.world:
+            raise ValueError(f"{rows} rows cannot feed {place.world} ranks")
+        self.rows, self.batch_size, self.place = rows, batch_size, place
         self.epoch = 0
         self._position = 0
         self._loaded: tuple[int, int] | None = None
 
+    @abstractmethod
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """This rank's batches of an epoch from step ``start`` on."""
+
     def __len__(self) -> int:
-        return -(-len(self.table) // (self.batch_size * self.place.world))
+        return -(-self.rows // (self.batch_size * self.place.world))
 
     def __iter__(self) -> Iterator[Batch]:
         # Everything is read at the first next(): Lightning calls iter() before it sets the epoch.
-        steps, world = len(self), self.place.world
-        plan = self.order.plan(self.epoch, len(self.table), steps)
-        borders = cuts(len(self.table), steps * world)
-        for position in range(self._start(), steps):
-            part = plan.steps[position] * world + self.place.rank
+        start = self._start()
+        for position, batch in enumerate(self.batches(self.epoch, start), start):
             self._position = position + 1
-            yield self.table.take(plan.rows[borders[part] : borders[part + 1]])
+            yield batch
         self.epoch += 1
         self._position = 0
 
@@ -206,6 +206,33 @@ class TableLoader(Generic[Batch]):
             )
         self.epoch, self._position = state["epoch"], state["position"]
         self._loaded = (state["epoch"], state["position"])
+
+
+class TableLoader(EpochLoader[Batch]):
+    """An `EpochLoader` over a table.
+
+    Args:
+        table: the rows.
+        order: how an epoch visits them.
+        batch_size: most rows of a batch, per rank.
+        place: rank and world size.
+
+    Raises:
+        ValueError: where there are rows, but fewer than ranks.
+    """
+
+    def __init__(self, *, table: Table[Batch], order: Order, batch_size: int, place: Place) -> None:
+        super().__init__(rows=len(table), batch_size=batch_size, place=place)
+        self.table, self.order = table, order
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """See `EpochLoader.batches`."""
+        steps, world = len(self), self.place.world
+        plan = self.order.plan(epoch, self.rows, steps)
+        borders = cuts(self.rows, steps * world)
+        for step in plan.steps[start:].tolist():
+            part = step * world + self.place.rank
+            yield self.table.take(plan.rows[borders[part] : borders[part + 1]])
 
 
 class TableDataModule(LightningDataModule):
