@@ -78,7 +78,7 @@ def test_only_what_is_shown_counts():
     none = positive_pairs(torch.zeros(0, dtype=torch.int64), torch.tensor([0]), size=4, top=2, history=5)
     assert none.starts.tolist() == [0] * 5
     index = torch.tensor([1, 3])
-    drawn, known = draw_neighbors(none, index, torch.Generator())
+    drawn, known = draw_neighbors(none, index, torch.rand(len(index)))
     assert torch.equal(drawn, index)
     assert not known.any()
 
@@ -86,7 +86,7 @@ def test_only_what_is_shown_counts():
 def test_draws_are_uniform_over_neighbors():
     neighbors = Neighbors(starts=torch.tensor([0, 3, 3, 4]), neighbors=torch.tensor([5, 6, 7, 8]))
     index = torch.tensor([0, 1, 2]).repeat(3000)
-    drawn, known = draw_neighbors(neighbors, index, torch.Generator().manual_seed(0))
+    drawn, known = draw_neighbors(neighbors, index, torch.rand(len(index), generator=torch.Generator().manual_seed(0)))
     assert known.tolist()[:3] == [True, False, True]
     assert bool((drawn[1::3] == 1).all())
     assert bool((drawn[2::3] == 8).all())

@@ -34,7 +34,7 @@ def test_a_code_alone_has_no_partner_and_no_loss():
     partners = cluster_partners(codes, CLUSTERS, draws(1))
     assert partners[0, 0] == 3
     words = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    diversity_loss(words, codes, partners).backward()
+    diversity_loss(words, codes, partners).mean().backward()
     assert bool(words.grad.isfinite().all())
     assert words.grad[0].abs().sum() == 0.0
     assert bool(words.grad[1].any())
@@ -55,10 +55,10 @@ def test_the_loss_item_by_item():
                 rest = sum(math.exp(product) for other, product in enumerate(products) if other != code)
                 total += math.log(rest) - products[partner]
         levels.append(total / 30)
-    assert diversity_loss(words, codes, partners).item() == pytest.approx(sum(levels) / 2, rel=1e-5)
+    assert diversity_loss(words, codes, partners).mean().item() == pytest.approx(sum(levels) / 2, rel=1e-5)
 
 
 def test_equal_codewords_cost_the_logarithm_of_the_others():
     codes = torch.zeros(5, 2, dtype=torch.int64)
     partners = cluster_partners(codes, CLUSTERS, draws(5))
-    assert diversity_loss(torch.ones(2, 6, 3), codes, partners).item() == pytest.approx(math.log(5))
+    assert diversity_loss(torch.ones(2, 6, 3), codes, partners).mean().item() == pytest.approx(math.log(5))

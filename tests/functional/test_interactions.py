@@ -45,7 +45,7 @@ def contrast(rows=24, dim=5):
 def test_contrast_counts_every_id_once():
     # Independent reference: torch's cross-entropy over the ids themselves, each present once.
     anchors, candidates, distinct, ids, words = contrast()
-    losses = distinct_info_nce(anchors, candidates, distinct, temperature=0.07)
+    losses = distinct_info_nce(anchors, candidates, distinct, temperature=0.07).mean(1)
     for term in range(2):
         present, target = ids[term].unique(return_inverse=True)
         cosines = F.cosine_similarity(anchors[term][:, None], words[term][present][None], dim=2)
@@ -55,7 +55,7 @@ def test_contrast_counts_every_id_once():
 def test_without_repetition_it_is_plain_info_nce():
     anchors, candidates, *_ = contrast()
     candidates = candidates + torch.randn(candidates.shape, generator=torch.Generator().manual_seed(2))
-    losses = distinct_info_nce(anchors, candidates, torch.ones(2, 24, dtype=torch.bool), temperature=0.2)
+    losses = distinct_info_nce(anchors, candidates, torch.ones(2, 24, dtype=torch.bool), temperature=0.2).mean(1)
     for term in range(2):
         expected = info_nce(anchors[term], candidates[term], temperature=0.2).mean()
         torch.testing.assert_close(losses[term], expected)
@@ -64,7 +64,9 @@ def test_without_repetition_it_is_plain_info_nce():
 def test_opposite_vectors_stay_finite_at_the_lowest_temperature():
     # By hand: two candidates opposite to their anchors, the loss is log(2 exp(-80)) + 80 = log 2.
     anchors = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]], requires_grad=True)
-    loss = distinct_info_nce(anchors, -anchors.detach(), torch.ones(1, 2, dtype=torch.bool), temperature=COLDEST)
+    loss = distinct_info_nce(anchors, -anchors.detach(), torch.ones(1, 2, dtype=torch.bool), temperature=COLDEST).mean(
+        1
+    )
     loss.sum().backward()
     assert loss.item() == pytest.approx(np.log(2), abs=1e-4)
     assert bool(torch.isfinite(anchors.grad).all())

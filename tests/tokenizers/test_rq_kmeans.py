@@ -109,7 +109,7 @@ def test_contrast_by_hand():
 
 def test_false_negatives_by_hand():
     # Row 2 drew what row 0 drew; row 1 drew row 2's own item.
-    clash = false_negatives(torch.tensor([1, 2, 3]), torch.tensor([7, 3, 7]))
+    clash = false_negatives(torch.tensor([1, 2, 3]), torch.tensor([7, 3, 7]), 0)
     assert clash.tolist() == [[False, False, True], [False, False, False], [True, True, False]]
 
 

@@ -100,20 +100,19 @@ def positive_pairs(items: Tensor, offsets: Tensor, *, size: int, top: int, histo
     return Neighbors(starts=torch.from_numpy(starts).long(), neighbors=torch.from_numpy(keys % size).long())
 
 
-def draw_neighbors(neighbors: Neighbors, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_neighbors(neighbors: Neighbors, index: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """One neighbor of each item ``index [rows]``, every one as likely; the item itself where it has none.
 
     Args:
         neighbors: of all items.
         index: int64 ``[rows]``.
-        generator: of the draws, on the CPU.
+        draws: uniform numbers in [0, 1), ``[rows]``.
 
     Returns:
         The drawn items, int64 ``[rows]``, and whether they are neighbors, bool ``[rows]``.
     """
     first = neighbors.starts[index]
     many = neighbors.starts[index + 1] - first
-    draws = torch.rand(index.numel(), generator=generator).to(index.device)
     place = (draws * many).long().clamp(max=(many - 1).clamp(min=0))
     known = many > 0
     if neighbors.neighbors.numel() == 0:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def full_cross_entropy(states: Tensor, table: Tensor, target: Tensor, chunk: int) -> Tensor:
-    """Mean of ``-log softmax(states table^T)[target]``, a scalar with gradients for states and table.
+    """Mean of ``-log softmax(states table^T)[target]`` (0 of no position), with gradients for states and table.
 
     The gradients are made in the forward pass, chunk by chunk, from the probabilities just computed: three
     matrix products in all and nothing of size ``[positions, items]`` kept. Computes in float32.
@@ -53,4 +53,5 @@ def _forward(states: Tensor, table: Tensor, target: Tensor, chunk: int) -> tuple
         torch.mm(share, table, out=gradient)
         for_table.addmm_(share.t(), part)
     scale = 1.0 / max(1, len(states))
-    return torch.cat(losses).mean(), for_states.mul_(scale), for_table.mul_(scale)
+    loss = torch.cat(losses)
+    return loss.mean() if len(states) else loss.sum(), for_states.mul_(scale), for_table.mul_(scale)

@@ -31,15 +31,18 @@ def cluster_partners(codes: Tensor, clusters: Tensor, draws: Tensor) -> Tensor:
 def diversity_loss(words: Tensor, codes: Tensor, partners: Tensor) -> Tensor:
     """Cross entropy of each item's codeword with its partner among all other codewords, by inner product.
 
-    An item whose code has no partner counts 0. Mean over items and levels.
+    An item whose code has no partner counts 0.
 
     Args:
         words: ``[levels, size, dim]``.
         codes, partners: int64 ``[items, levels]``.
+
+    Returns:
+        ``[levels, items]``.
     """
     levels, size, _ = words.shape
     own = torch.eye(size, dtype=torch.bool, device=words.device)
     logits = torch.bmm(words, words.transpose(1, 2)).masked_fill(own, torch.finfo(words.dtype).min)
     chances = F.log_softmax(logits, dim=2).view(levels, size * size)
     chosen = chances.gather(1, (codes * size + partners).T)
-    return -torch.where((codes != partners).T, chosen, 0.0).mean()
+    return -torch.where((codes != partners).T, chosen, 0.0)

@@ -33,23 +33,27 @@ def first_seen(ids: Tensor, size: int) -> Tensor:
     return first[ids] == order
 
 
-def distinct_info_nce(anchors: Tensor, candidates: Tensor, distinct: Tensor, *, temperature: float) -> Tensor:
+def distinct_info_nce(
+    anchors: Tensor, candidates: Tensor, distinct: Tensor, *, temperature: float, first: int = 0
+) -> Tensor:
     """InfoNCE of several terms at once, each over distinct candidates under cosine similarity.
 
-    The positive of a row is the candidate in the same place; every id counts once in the denominator, however
+    The positive of row ``i`` is candidate ``first + i``; every id counts once in the denominator, however
     often it was drawn, so that a repetition of the positive is no negative.
 
     Args:
-        anchors, candidates: ``[terms, rows, dim]``.
-        distinct: which candidates stand for their id, the first of each, bool ``[terms, rows]``.
+        anchors: ``[terms, rows, dim]``.
+        candidates: ``[terms, candidates, dim]``; more than ``rows`` where other ranks lend theirs.
+        distinct: which candidates stand for their id, the first of each, bool ``[terms, candidates]``.
         temperature: divides the cosine; at least ``COLDEST``.
+        first: where the rows' own candidates begin.
 
     Returns:
-        Means over rows, ``[terms]``.
+        ``[terms, rows]``.
     """
     scaled = F.normalize(anchors, dim=2, eps=EPS) / temperature
     candidates = F.normalize(candidates, dim=2, eps=EPS)
     # Exponents stay within 1 / temperature: no shift is needed, and the sum over distinct ones is a product.
     shares = (scaled @ candidates.transpose(1, 2)).exp_()
     partition = (shares @ distinct.unsqueeze(2).to(shares.dtype)).squeeze(2).log()
-    return (partition - torch.linalg.vecdot(scaled, candidates)).mean(1)
+    return partition - torch.linalg.vecdot(scaled, candidates[:, first : first + anchors.shape[1]])

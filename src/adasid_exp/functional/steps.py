@@ -12,7 +12,7 @@ from adasid_exp.types import SequenceBatch
 
 def trimmed(batch: SequenceBatch) -> SequenceBatch:
     """The batch without the trailing steps that no row uses."""
-    steps = int(batch.length.max())
+    steps = int(batch.length.max()) if len(batch.length) else 1
     if steps == batch.history.shape[1]:
         return batch
     target = batch.target[:, :steps] if batch.target.dim() == 2 else batch.target

@@ -9,6 +9,7 @@ from torch.linalg import vecdot
 from adasid_exp.functional.contrastive import EPS
 from adasid_exp.nn.embedding import EmbeddingTable
 from adasid_exp.nn.interactions import Drawn
+from adasid_exp.nn.ranks import mean_over_ranks
 
 
 class DisentangledCF(nn.Module):
@@ -46,12 +47,12 @@ class DisentangledCF(nn.Module):
         by_interest = vecdot(interest, liked - self.property(drawn.negative))
         by_conformity = vecdot(conformity, famous - self.popularity(drawn.negative))
         popular = counts[drawn.item] > counts[drawn.negative]
-        whole = F.softplus(-by_interest - by_conformity).mean()
-        parts = (F.softplus(-by_conformity) * popular + F.softplus(-by_interest) * ~popular).mean()
+        whole = mean_over_ranks(F.softplus(-by_interest - by_conformity))
+        parts = mean_over_ranks(F.softplus(-by_conformity) * popular + F.softplus(-by_interest) * ~popular)
         overlap = squared_cosine(interest, conformity) + squared_cosine(liked, famous)
         return {"cf": self.weight * (whole + self.parts_weight * parts + self.orthogonality * overlap)}
 
 
 def squared_cosine(left: Tensor, right: Tensor) -> Tensor:
     """Mean over rows ``[rows, dim]``, a scalar."""
-    return F.cosine_similarity(left, right, dim=1, eps=EPS).square().mean()
+    return mean_over_ranks(F.cosine_similarity(left, right, dim=1, eps=EPS).square())

@@ -15,6 +15,7 @@ from adasid_exp.functional.standardize import column_moments, z_score
 from adasid_exp.functional.straight_through import straight_through
 from adasid_exp.nn.disentangled_cf import DisentangledCF
 from adasid_exp.nn.interactions import Drawn, Interactions
+from adasid_exp.nn.ranks import gathered, mean_over_ranks, mse_over_ranks
 from adasid_exp.nn.residual_autoencoder import ResidualAutoencoder
 from adasid_exp.nn.standardize import BEHAVIOR
 from adasid_exp.types import UserError
@@ -29,7 +30,7 @@ START_ROWS, REVIVAL_ROWS = 100, 5
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """One contrast: rows ``[rows, dim]`` that are to find each other, and which candidates are no repetition."""
+    """One contrast: rows ``[rows, dim]`` that are to find each other, and which candidates of all ranks are new."""
 
     anchor: Tensor
     candidates: Tensor
@@ -43,7 +44,7 @@ class InteractionAlignment(nn.Module, ABC):
     Args:
         histories: as in `Interactions`.
         items: of the catalogue.
-        pairs: interactions drawn a step.
+        pairs: interactions drawn a step, over all ranks.
         temperature: divides the cosines; at least 1/80.
         weight: of the contrastive terms in the total loss (the paper's beta).
 
@@ -80,13 +81,16 @@ class InteractionAlignment(nn.Module, ABC):
 
     def contrast(self, terms: Sequence[Term]) -> Tensor:
         """The weighted sum of the terms' losses."""
+        candidates = [gathered(term.candidates) for term in terms]
         losses = distinct_info_nce(
             torch.stack([term.anchor for term in terms]),
-            torch.stack([term.candidates for term in terms]),
+            torch.stack([rows for rows, _ in candidates]),
             torch.stack([term.distinct for term in terms]),
             temperature=self.temperature,
+            first=candidates[0][1],
         )
-        return self.weight * torch.stack([term.share * loss for term, loss in zip(terms, losses, strict=True)]).sum()
+        means = mean_over_ranks(losses, 1)
+        return self.weight * torch.stack([term.share * loss for term, loss in zip(terms, means, strict=True)]).sum()
 
 
 class BehaviorAlignment(InteractionAlignment):
@@ -122,8 +126,8 @@ class BehaviorAlignment(InteractionAlignment):
         behavior = self.projection(F.embedding(drawn.item, self.behavior))
         items = self.interactions.items
         terms = [
-            Term(anchor=own, candidates=behavior, distinct=first_seen(drawn.item, items), share=1.0),
-            Term(anchor=own, candidates=other, distinct=first_seen(drawn.other_item, items), share=1.0),
+            Term(anchor=own, candidates=behavior, distinct=new_among_all(drawn.item, items), share=1.0),
+            Term(anchor=own, candidates=other, distinct=new_among_all(drawn.other_item, items), share=1.0),
         ]
         return {"align": self.contrast(terms)}
 
@@ -184,7 +188,7 @@ class DualAlignment(InteractionAlignment):
         coded = self.autoencoder(inputs, quantize)
         users = torch.cat([coded.straight, coded_apart(self.autoencoder, other, quantize)])
         items = semantic(torch.cat([drawn.item, drawn.other_item]))
-        terms = {"user_reconstruction": F.mse_loss(coded.decoded, inputs)}
+        terms = {"user_reconstruction": mse_over_ranks(coded.decoded, inputs)}
         if coded.loss is not None:
             terms["user_quantization"] = coded.loss
         terms |= self.cf(drawn, self.interactions.counts)
@@ -198,10 +202,10 @@ class DualAlignment(InteractionAlignment):
         user, other_user = users.chunk(2)
         item, other_item = items.chunk(2)
         interest, liked = self.interest(self.cf.interest(drawn.user)), self.property(self.cf.property(drawn.item))
-        one_user = first_seen(drawn.user, self.interactions.users)
-        one_item = first_seen(drawn.item, self.interactions.items)
-        other_users = first_seen(drawn.other_user, self.interactions.users)
-        other_items = first_seen(drawn.other_item, self.interactions.items)
+        one_user = new_among_all(drawn.user, self.interactions.users)
+        one_item = new_among_all(drawn.item, self.interactions.items)
+        other_users = new_among_all(drawn.other_user, self.interactions.users)
+        other_items = new_among_all(drawn.other_item, self.interactions.items)
         return [
             Term(anchor=user, candidates=liked, distinct=one_item, share=0.5),
             Term(anchor=liked, candidates=user, distinct=one_user, share=0.5),
@@ -219,6 +223,11 @@ class DualAlignment(InteractionAlignment):
         size = self.autoencoder.quantizer.books()[0].size
         chosen = torch.randperm(len(known), generator=generator)[: rows * size]
         return self.content[known[chosen.to(known.device)]]
+
+
+def new_among_all(ids: Tensor, size: int) -> Tensor:
+    """`first_seen` among the ids of all ranks."""
+    return first_seen(gathered(ids)[0], size)
 
 
 def coded_apart(network: ResidualAutoencoder, vectors: Tensor, quantize: bool) -> Tensor:

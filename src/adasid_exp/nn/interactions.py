@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from adasid_exp.functional.interactions import another_of_run
+from adasid_exp.nn.ranks import share_of
+
+MICRO = 2_038_074_743
+"""Sets the draws of one step's batches apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,8 @@ class Interactions(nn.Module):
             self.register_buffer(name, table, persistent=False)
         self.register_buffer("progress", torch.tensor([torch.initial_seed() % 2**31, 0]))
         self.seed, self.step = self.progress.tolist()
+        self.drawn = 0
+        """Draws since the last step: with accumulated gradients a step has several."""
         self.register_load_state_dict_post_hook(_recall)
 
     @property
@@ -81,13 +87,15 @@ class Interactions(nn.Module):
 
     def after_step(self, step: int) -> None:
         """Let the next draw be another one."""
-        self.step = step
+        self.step, self.drawn = step, 0
         self.progress[1] = step
 
     def draw(self, rows: int) -> Drawn:
-        """Uniform over interactions; the same until `after_step`."""
-        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.step)
-        draws = torch.rand(4, rows, dtype=torch.float64, generator=generator)
+        """Uniform over interactions; of ``rows`` drawn each rank gets its share."""
+        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.step + MICRO * self.drawn)
+        self.drawn += 1
+        first, last = share_of(rows)
+        draws = torch.rand(4, rows, dtype=torch.float64, generator=generator)[:, first:last]
         which, item_draw, user_draw, negative = draws.to(self.item.device, non_blocking=True)
         place = (which * len(self.item)).long()
         user, item = self.user[place], self.item[place]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adasid_exp.functional.cooccurrence import Neighbors, draw_neighbors, positive_pairs
+from adasid_exp.nn.ranks import place_among
 
 
 class Positives(nn.Module):
@@ -30,4 +31,6 @@ class Positives(nn.Module):
 
     def draw(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One positive of each item ``index [rows]`` and whether it has any; see `draw_neighbors`."""
-        return draw_neighbors(Neighbors(starts=self.starts, neighbors=self.neighbors), index, generator)
+        first, total = place_among(len(index))
+        draws = torch.rand(total, generator=generator)[first : first + len(index)].to(index.device)
+        return draw_neighbors(Neighbors(starts=self.starts, neighbors=self.neighbors), index, draws)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from adasid_exp.functional.beam import SidBeam, items_in_beam, rank_in_beam
 from adasid_exp.functional.scoring import TopK, rank_in_scores, top_k_of_scores
 from adasid_exp.functional.steps import last_steps, trimmed, valid_steps
+from adasid_exp.nn.ranks import ratio_over_ranks
 from adasid_exp.nn.sid_catalogue import SidCatalogue
 from adasid_exp.nn.slot_decoder import DecoderMemory, SlotDecoder
 from adasid_exp.nn.slot_heads import SlotTokens
@@ -128,7 +129,7 @@ class BeamRetriever(TrainableRetriever):
         for slot, rows, logits in self.decoder.logits(memory, everyone, classes, seen, asked, self.catalogue.bias):
             entropy = F.cross_entropy(logits.float(), classes[rows, slot], reduction="none")
             total = total + entropy @ weights[rows, slot]
-        return total / len(target)
+        return ratio_over_ranks(total, len(target))
 
     @torch.no_grad()
     def rank(self, batch: SequenceBatch) -> TargetRank:

@@ -9,6 +9,7 @@ from torch import Tensor
 from adasid_exp.functional.scoring import TopK, exact_top_k, target_rank
 from adasid_exp.functional.steps import last_steps, trimmed, valid_steps
 from adasid_exp.nn.item_prior import ItemPrior
+from adasid_exp.nn.ranks import mean_over_ranks
 from adasid_exp.nn.sid_catalogue import SidCatalogue, shares
 from adasid_exp.nn.slot_heads import SlotHeads, SlotTokens
 from adasid_exp.nn.slot_weights import PadPolicy, SlotWeights
@@ -74,7 +75,7 @@ class ParallelReg4Rec(TrainableRetriever):
         chosen = log_probs.gather(2, self.catalogue.classes_of[target].t()[:, :, None]).squeeze(2)
         weights = self.catalogue.loss_weights[target].t()
         # A slot of no weight may hold a class that is not predicted: -inf times 0 would be no number.
-        return -(chosen.masked_fill(weights == 0, 0.0) * weights).sum(0).mean()
+        return -mean_over_ranks((chosen.masked_fill(weights == 0, 0.0) * weights).sum(0))
 
     @torch.no_grad()
     def rank(self, batch: SequenceBatch) -> TargetRank:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.nn.quantizers.codebook import Codebook
+from adasid_exp.nn.ranks import mse_over_ranks
 from adasid_exp.nn.residual_autoencoder import Coded, ResidualAutoencoder
 from adasid_exp.tokenizers.base import Encoded, SidLayout, TrainableTokenizer, sample_items, settling
 from adasid_exp.types import ItemBatch
@@ -83,7 +83,7 @@ class ResidualTokenizer(TrainableTokenizer):
     def reconstruction_terms(self, coded: Sequence[Coded], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Squared error, the mean over modalities, and the codebooks' loss, the mean over autoencoders."""
         decoded = self.split([part.decoded for part in coded])
-        errors = [F.mse_loss(values, targets[name]) for name, values in decoded.items()]
+        errors = [mse_over_ranks(values, targets[name]) for name, values in decoded.items()]
         terms = {"reconstruction": torch.stack(errors).mean()}
         losses = [part.loss for part in coded if part.loss is not None]
         return terms | ({"quantization": torch.stack(losses).mean()} if losses else {})

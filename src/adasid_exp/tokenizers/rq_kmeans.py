@@ -14,6 +14,7 @@ from adasid_exp.nn.clustering import Clustering
 from adasid_exp.nn.mlp import MLP
 from adasid_exp.nn.positives import Positives
 from adasid_exp.nn.quantizers.residual_clusters import ResidualClusters
+from adasid_exp.nn.ranks import gathered, mean_over_ranks, ratio_over_ranks
 from adasid_exp.nn.standardize import ColumnStandardize
 from adasid_exp.tokenizers.base import Encoded, SidLayout, TrainableTokenizer
 from adasid_exp.types import ItemBatch
@@ -97,9 +98,10 @@ class RqKmeans(TrainableTokenizer):
         content = self.side_by_side(items)
         vectors = F.normalize(self.encoder(content), dim=1)
         partners = F.normalize(self.encoder(self.content.index_select(0, drawn)), dim=1)
-        logits = similarities(vectors, partners, self.temperature)
-        logits = logits.masked_fill(false_negatives(items.index, drawn), -torch.inf)
-        contrast = (log_partition(logits, 0, dim=1) * known).sum() / known.sum().clamp(min=1)
+        candidates, first = gathered(partners)
+        logits = similarities(vectors, candidates, self.temperature)
+        logits = logits.masked_fill(false_negatives(items.index, gathered(drawn)[0], first), -torch.inf)
+        contrast = ratio_over_ranks((log_partition(logits, first, dim=1) * known).sum(), known.sum())
         return {"contrast": contrast, "reconstruction": self.reconstruction * self.error(vectors, content)}
 
     @torch.no_grad()
@@ -147,21 +149,24 @@ class RqKmeans(TrainableTokenizer):
     def error(self, vectors: Tensor, content: Tensor) -> Tensor:
         """Squared error of the decoded content: the mean over modalities of the mean over items and dimensions."""
         squares = (self.decoder(vectors) - content).square().split(list(self.dims.values()), dim=1)
-        return torch.stack([block.mean() for block in squares]).mean()
+        return torch.stack([mean_over_ranks(block) for block in squares]).mean()
 
 
-def false_negatives(index: Tensor, drawn: Tensor) -> Tensor:
+def false_negatives(index: Tensor, drawn: Tensor, first: int) -> Tensor:
     """Candidates that are a row's own positive again, drawn by another row, or the row itself.
 
     Args:
         index: the rows' items, int64 ``[rows]``.
-        drawn: their positives, which are also all candidates, int64 ``[rows]``.
+        drawn: the candidates, int64 ``[candidates]``: the rows' positives, with those of other ranks around them.
+        first: where the rows' own begin.
 
     Returns:
-        bool ``[rows, rows]``, false on the diagonal.
+        bool ``[rows, candidates]``, false where a row meets its own.
     """
-    clash = (drawn[None, :] == drawn[:, None]) | (drawn[None, :] == index[:, None])
-    return clash.fill_diagonal_(False)
+    own = drawn[first : first + len(index)]
+    clash = (drawn[None, :] == own[:, None]) | (drawn[None, :] == index[:, None])
+    clash.diagonal(first).fill_(False)
+    return clash
 
 
 def _recall_step(tokenizer: RqKmeans, _keys: Any) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from adasid_exp.nn.ranks import over_ranks
+
 
 class ScalarMeans:
     """Running means of named scalars: one small tensor operation a step, one transfer when they are read.
 
     A step may name other scalars than the one before (a warm-up has fewer terms): each mean is over the steps
-    that named it. With ``torch.distributed`` initialised the means are over all ranks, which must have named
-    the same scalars.
+    that named it, and over all ranks, which must have named the same scalars.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,7 @@ class ScalarMeans:
         total: dict[str, float] = {}
         count: dict[str, float] = {}
         for names, sums in self.sums.items():
-            *values, steps = _over_ranks(torch.cat([sums, sums.new_tensor([self.steps[names]])])).tolist()
+            *values, steps = over_ranks(torch.cat([sums, sums.new_tensor([self.steps[names]])])).tolist()
             for name, value in zip(names, values, strict=True):
                 total[name] = total.get(name, 0.0) + value
                 count[name] = count.get(name, 0.0) + steps
@@ -45,9 +46,3 @@ class ScalarMeans:
         """Forget every step."""
         self.sums.clear()
         self.steps.clear()
-
-
-def _over_ranks(values: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(values)
-    return values

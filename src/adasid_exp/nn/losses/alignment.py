@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from itertools import combinations
 
 import torch
-import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 
 from adasid_exp.functional.alignment import alignment_weight
 from adasid_exp.functional.contrastive import info_nce, symmetric_info_nce
+from adasid_exp.nn.ranks import gathered, mean_over_ranks, ranks
 
 Anchor = Callable[[Tensor, Tensor, float], Tensor]
 """(behavior ``[items, dim]``, content ``[items, dim]``, temperature) to a loss ``[items]``."""
@@ -91,10 +91,10 @@ class Alignment(nn.Module, ABC):
         """
         contents = {name: h for name, h in projections.items() if name != "behavior"}
         aligned = self.pairing(projections["behavior"], contents, self.temperature)
-        terms = {"align_behavior": self.weight * (self.strength(richness) * aligned).mean()}
+        terms = {"align_behavior": self.weight * mean_over_ranks(self.strength(richness) * aligned)}
         pairs = [two_way(a, b, self.temperature) for a, b in combinations(contents.values(), 2)]
         if pairs:
-            terms["align_content"] = self.weight * torch.stack(pairs).sum(0).mean()
+            terms["align_content"] = self.weight * mean_over_ranks(torch.stack(pairs).sum(0))
         return terms
 
 
@@ -141,19 +141,6 @@ def one_way(anchor: Tensor, other: Tensor, temperature: float) -> Tensor:
 
 def two_way(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE of two views ``[items, dim]`` with the candidates of all ranks, ``[items]``."""
-    if not distributed():
+    if ranks() == 1:
         return symmetric_info_nce(left, right, temperature=temperature)
     return one_way(left, right, temperature) + one_way(right, left, temperature)
-
-
-def gathered(rows: Tensor) -> tuple[Tensor, int]:
-    """Rows of all ranks, differentiable (every rank holds as many), and where this rank's begin."""
-    if not distributed():
-        return rows, 0
-    parts = collective.all_gather(rows.contiguous())
-    return torch.cat(list(parts)), torch.distributed.get_rank() * rows.shape[0]
-
-
-def distributed() -> bool:
-    """Whether negatives can be had from other ranks."""
-    return torch.distributed.is_available() and torch.distributed.is_initialized()

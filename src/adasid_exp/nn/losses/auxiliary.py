@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.nn.mlp import MLP
+from adasid_exp.nn.ranks import mse_over_ranks
 
 
 class AuxiliaryDecoders(nn.Module):
@@ -36,7 +37,7 @@ class AuxiliaryDecoders(nn.Module):
         """
         if not self.decoders:
             return {}
-        errors = [F.mse_loss(decoder(sums[name]), targets[name]) for name, decoder in self.decoders.items()]
+        errors = [mse_over_ranks(decoder(sums[name]), targets[name]) for name, decoder in self.decoders.items()]
         return {"auxiliary": self.weight * torch.stack(errors).sum()}
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adasid_exp.nn.losses.alignment import gathered
+from adasid_exp.nn.ranks import gathered, ratio_over_ranks
 
 
 class Collaborative(nn.Module):
@@ -40,10 +40,10 @@ class Collaborative(nn.Module):
 def collaborative_loss(latents: Tensor, candidates: Tensor, asked: Tensor, offered: Tensor, first: int) -> Tensor:
     """Cross entropy of latents ``[items, dim]`` with candidate ``first + i`` of ``[candidates, dim]``; a scalar.
 
-    Mean over the rows that are ``asked [items]``, against the candidates that are ``offered [candidates]``.
+    Mean over the rows of all ranks that are ``asked [items]``, against candidates that are ``offered [candidates]``.
     """
     closed = torch.where(offered, 0.0, torch.finfo(latents.dtype).min / 2).to(latents.dtype)
     logits = torch.addmm(closed, latents, candidates.T)
     positives = first + torch.arange(len(latents), device=latents.device)
     losses = F.cross_entropy(logits, positives, reduction="none")
-    return torch.where(asked, losses, 0.0).sum() / asked.sum().clamp(min=1)
+    return ratio_over_ranks(torch.where(asked, losses, 0.0).sum(), asked.sum())

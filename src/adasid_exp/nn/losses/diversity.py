@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from adasid_exp.functional.constrained_kmeans import cluster_means, constrained_kmeans
 from adasid_exp.functional.diversity import cluster_partners, diversity_loss
 from adasid_exp.functional.kmeans import kmeans
+from adasid_exp.nn.ranks import mean_over_ranks, place_among
 from adasid_exp.types import UserError
 
 
@@ -55,9 +56,11 @@ class Diversity(nn.Module):
 
     def forward(self, words: Tensor, codes: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Term by name, from ``words [levels, size, dim]`` and ``codes [items, levels]``; draws on the CPU."""
-        draws = torch.rand(codes.shape, generator=generator).to(codes.device)
+        items, levels = codes.shape
+        first, total = place_among(items)
+        draws = torch.rand(total, levels, generator=generator)[first : first + items].to(codes.device)
         partners = cluster_partners(codes, self.clusters, draws)
-        return {"diversity": self.weight * diversity_loss(words, codes, partners)}
+        return {"diversity": self.weight * mean_over_ranks(diversity_loss(words, codes, partners))}
 
     @torch.no_grad()
     def start(self, words: Tensor, generator: torch.Generator) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from adasid_exp.functional.mmd import mmd
 from adasid_exp.nn.losses.alignment import two_way
+from adasid_exp.nn.ranks import gathered, mean_over_ranks
 
 
 class MatchedReconstruction(nn.Module):
@@ -29,7 +30,7 @@ class MatchedReconstruction(nn.Module):
         """Terms by name, from the mean squared ``error`` and vectors ``[items, dim]`` by modality; mean over these."""
         terms = {"reconstruction": self.squared_error * error} if self.squared_error else {}
         if self.mmd:
-            distances = [mmd(values[: self.items], targets[name][: self.items]) for name, values in decoded.items()]
+            distances = [mmd_over_ranks(values, targets[name], self.items) for name, values in decoded.items()]
             terms["mmd"] = self.mmd * torch.stack(distances).mean()
         return terms
 
@@ -48,7 +49,7 @@ class ContrastiveMatching(nn.Module):
 
     def forward(self, behavior: Tensor, contents: Sequence[Tensor]) -> dict[str, Tensor]:
         """Term by name, from vectors ``[items, dim]``."""
-        pairs = [two_way(behavior, content, self.temperature).mean() for content in contents]
+        pairs = [mean_over_ranks(two_way(behavior, content, self.temperature)) for content in contents]
         return summed("align_behavior", self.weight, pairs)
 
 
@@ -65,7 +66,7 @@ class MmdMatching(nn.Module):
 
     def forward(self, behavior: Tensor, contents: Sequence[Tensor]) -> dict[str, Tensor]:
         """Term by name, from vectors ``[items, dim]``."""
-        return summed("align_behavior", self.weight, [mmd(behavior, content) for content in contents])
+        return summed("align_behavior", self.weight, [mmd_over_ranks(behavior, content, None) for content in contents])
 
 
 class NoMatching(nn.Module):
@@ -81,3 +82,8 @@ def summed(name: str, weight: float, pairs: Sequence[Tensor]) -> dict[str, Tenso
     if not (weight and pairs):
         return {}
     return {name: weight * torch.stack(list(pairs)).sum() / (1 + len(pairs))}
+
+
+def mmd_over_ranks(left: Tensor, right: Tensor, items: int | None) -> Tensor:
+    """MMD of all ranks' rows ``[items, dim]``, of the first ``items`` if a number is given; the same on each rank."""
+    return mmd(gathered(left)[0][:items], gathered(right)[0][:items])

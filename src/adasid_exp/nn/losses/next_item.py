@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adasid_exp.functional.cross_entropy import full_cross_entropy
 from adasid_exp.functional.negatives import draw_excluding, inverse_cdf
 from adasid_exp.functional.steps import last_steps, valid_steps
+from adasid_exp.nn.ranks import gathered, mean_over_ranks, ranks, ratio_over_ranks
 from adasid_exp.types import SequenceBatch
 
 
@@ -26,7 +27,7 @@ class NextItemLoss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
-        """Mean loss over valid steps, a scalar.
+        """Mean loss over valid steps of all ranks (see `ranks`), a scalar.
 
         Args:
             states: ``[users, steps, dim]``.
@@ -59,7 +60,7 @@ class BinaryCrossEntropy(NextItemLoss):
         states, positive, negative = states[valid], batch.target[valid], self.negatives(batch, valid)[valid]
         pairs = F.embedding(torch.stack([positive, negative]), table)  # [2, positions, dim]
         right, wrong = torch.linalg.vecdot(pairs, states).unbind()
-        return (F.softplus(-right) + F.softplus(wrong)).mean()
+        return mean_over_ranks(F.softplus(-right) + F.softplus(wrong))
 
     def negatives(self, batch: SequenceBatch, valid: Tensor) -> Tensor:
         """An item a step that the row neither holds nor goes on to, int64 ``[users, steps]``."""
@@ -69,7 +70,7 @@ class BinaryCrossEntropy(NextItemLoss):
 
 
 class InBatchSoftmax(NextItemLoss):
-    """Softmax over the next item and a sample of the batch's other next items, popularity not corrected.
+    """Softmax over the next item and a sample of all ranks' other next items, popularity not corrected.
 
     Args:
         negatives: items sampled per batch.
@@ -82,11 +83,12 @@ class InBatchSoftmax(NextItemLoss):
     def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
         valid = valid_steps(batch)
         states, positive = states[valid], batch.target[valid]
-        drawn = positive[torch.randint(len(positive), (self.negatives,), device=positive.device)]
+        offered, _ = gathered(positive)
+        drawn = offered[torch.randint(len(offered), (self.negatives,), device=positive.device)]
         right = torch.linalg.vecdot(F.embedding(positive, table), states)
         wrong = states @ F.embedding(drawn, table).t()
         wrong = wrong.masked_fill(drawn == positive[:, None], -torch.inf)
-        return (torch.logaddexp(right, wrong.logsumexp(1)) - right).mean()
+        return mean_over_ranks(torch.logaddexp(right, wrong.logsumexp(1)) - right)
 
 
 class FullSoftmax(NextItemLoss):
@@ -102,4 +104,5 @@ class FullSoftmax(NextItemLoss):
 
     def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
         valid = valid_steps(batch)
-        return full_cross_entropy(states[valid], table, batch.target[valid], self.chunk)
+        loss, steps = full_cross_entropy(states[valid], table, batch.target[valid], self.chunk), int(valid.sum())
+        return loss if ranks() == 1 else ratio_over_ranks(loss * steps, steps)

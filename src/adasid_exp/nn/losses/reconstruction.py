@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from adasid_exp.nn.ranks import mean_over_ranks
+
 
 class Reconstruction(nn.Module, ABC):
     """Squared error of the modalities side by side, mean over items.
@@ -31,7 +33,7 @@ class Reconstruction(nn.Module, ABC):
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
         """``[items, sum(dims)]`` each, to a scalar."""
-        return self.weight * ((reconstruction - target).square() @ self.shares).mean()
+        return self.weight * mean_over_ranks((reconstruction - target).square() @ self.shares)
 
 
 class BalancedReconstruction(Reconstruction):

@@ -25,6 +25,7 @@ from adasid_exp.functional.sparsity import (
     printed_load,
     target_sparsity,
 )
+from adasid_exp.nn.ranks import gathered, mean_over_ranks, over_ranks
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class SparsityRegularizer(nn.Module, ABC):
         return torch.bucketize(richness, self.edges, right=True)
 
     def forward(self, weights: Tensor, richness: Tensor) -> dict[str, Tensor]:
-        """The term by name; remembers the step's sparsity for :meth:`after_step`.
+        """The term by name; adds the sparsity it sees to the step's, for :meth:`after_step`.
 
         Args:
             weights: R ``[items, slots]``.
@@ -201,19 +202,23 @@ class SparsityRegularizer(nn.Module, ABC):
         active = weights.detach() > 0
         bucket = self.bucket(richness)
         off = 1 - active.float().mean(1)
-        self.seen.copy_(torch.stack(bucket_sums(off, bucket, self.seen.shape[1])))
-        pressed = (self.load(active, self.target(richness)) * weights).sum(1)
-        return {"sparsity": (self.controller.strength[bucket] * pressed).mean()}
+        self.seen += torch.stack(bucket_sums(off, bucket, self.seen.shape[1]))
+        pressed = (self._load(active, self.target(richness)) * weights).sum(1)
+        return {"sparsity": mean_over_ranks(self.controller.strength[bucket] * pressed)}
 
     @torch.no_grad()
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the strengths by what all ranks saw in this step."""
-        if step >= self.controller.settle * total_steps:
-            return
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(self.seen)
-        off, items = self.seen
-        self.controller.update(off / items.clamp_min(1), items > 0)
+        """Move the strengths by what all ranks saw in this step, in however many batches."""
+        if step < self.controller.settle * total_steps:
+            off, items = over_ranks(self.seen)
+            self.controller.update(off / items.clamp_min(1), items > 0)
+            self.seen.zero_()
+
+    def _load(self, active: Tensor, target: Tensor) -> Tensor:
+        """`load` by what all ranks hold, for this rank's items."""
+        everyone, first = gathered(active)
+        load = self.load(everyone, gathered(target)[0])
+        return load[first : first + len(active)] if load.ndim == 2 else load
 
 
 class BucketSparsity(SparsityRegularizer):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adasid_exp.functional.kmeans import kmeans
 from adasid_exp.functional.straight_through import straight_through
+from adasid_exp.nn.ranks import from_first_rank, mse_over_ranks, over_ranks, ratio_over_ranks
 
 REVIVAL_NOISE = 0.01
 """Noise on a revived codeword as a share of the latents' spread: two codes that draw one latent must part."""
@@ -232,9 +233,9 @@ def usage_counts(codes: Tensor, active: Tensor | None, size: int) -> Tensor:
 def masked_mse(a: Tensor, b: Tensor, active: Tensor | None) -> Tensor:
     """Squared error of ``[items, experts, dim]``: mean over experts of that over active items and dims."""
     if active is None:
-        return F.mse_loss(a, b)
+        return mse_over_ranks(a, b)
     errors = (a - b).square().mean(dim=-1) * active
-    return (errors.sum(dim=0) / active.sum(dim=0).clamp(min=1)).mean()
+    return ratio_over_ranks(errors.sum(dim=0), active.sum(dim=0)).mean()
 
 
 def farthest_of_fullest(latents: Tensor, words: Tensor, codes: Tensor, counts: Tensor, active: Tensor | None) -> Tensor:
@@ -245,17 +246,3 @@ def farthest_of_fullest(latents: Tensor, words: Tensor, codes: Tensor, counts: T
         inside = inside & active
     row = distance.masked_fill(~inside, -1.0).argmax(dim=0)
     return latents[row, torch.arange(latents.shape[1], device=latents.device)]
-
-
-def over_ranks(values: Tensor) -> Tensor:
-    """The sum over all ranks, in place; the values themselves in a single process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(values)
-    return values
-
-
-def from_first_rank(values: Tensor) -> Tensor:
-    """Rank 0's values, in place; the values themselves in a single process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast(values, src=0)
-    return values

@@ -13,9 +13,9 @@ from adasid_exp.nn.quantizers.codebook import (
     flat_codes,
     gather_words,
     masked_mse,
-    over_ranks,
     usage_counts,
 )
+from adasid_exp.nn.ranks import over_ranks
 
 LAPLACE = 1e-5
 """Pseudo-count that keeps the mean of an unused code finite."""
