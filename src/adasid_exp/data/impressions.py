@@ -8,7 +8,7 @@ import torch
 from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.data.loader import InOrder, Order, Shuffled, TableDataModule, TableLoader
 from adasid_exp.data.splits import Split
-from adasid_exp.data.windows import WindowTable, visible_rows, windows_before
+from adasid_exp.data.windows import Windows, WindowTable, visible_rows, windows_before
 from adasid_exp.types import ImpressionBatch
 
 
@@ -32,23 +32,29 @@ def user_index(dataset: Dataset, split: Split) -> np.ndarray:
 
 
 class ImpressionTable:
-    """Some impressions of a data set on a device.
+    """Impressions on a device.
 
     Args:
-        dataset: all interactions.
-        split: the rows a history may show (``train``).
-        rows: the impressions, int64 ``[rows]``.
-        history: longest history.
+        user: see `user_index`, int64 ``[rows]``.
+        item: int64 ``[rows]``.
+        label: 1 liked, 0 not, float32 ``[rows]``.
+        windows: the histories, in the same order.
+        items: what the windows are stretches of, int32.
         device: holds the table.
     """
 
-    def __init__(self, *, dataset: Dataset, split: Split, rows: np.ndarray, history: int, device: torch.device) -> None:
-        visible = visible_rows(dataset, split.train)
-        windows = windows_before(dataset, visible, rows, history)
-        self._windows = WindowTable(items=visible.items, windows=windows, device=device)
-        self._user = torch.from_numpy(user_index(dataset, split)[dataset.user[rows]]).to(device)
-        self._item = torch.from_numpy(dataset.item[rows].astype(np.int64)).to(device)
-        self._label = torch.from_numpy(dataset.liked[rows].astype(np.float32)).to(device)
+    def __init__(
+        self,
+        *,
+        user: np.ndarray,
+        item: np.ndarray,
+        label: np.ndarray,
+        windows: Windows,
+        items: np.ndarray,
+        device: torch.device,
+    ) -> None:
+        self._windows = WindowTable(items=items, windows=windows, device=device)
+        self._user, self._item, self._label = (torch.from_numpy(each).to(device) for each in (user, item, label))
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -99,7 +105,20 @@ class ImpressionDataModule(TableDataModule):
 
     def _loader(self, rows: np.ndarray, order: Order) -> TableLoader[ImpressionBatch]:
         place = self.place
-        table = ImpressionTable(
-            dataset=self._dataset, split=self._split, rows=rows, history=self._history, device=place.device
-        )
+        table = impression_table(self._dataset, self._split, rows, self._history, place.device)
         return TableLoader(table=table, order=order, batch_size=self._batch_size, place=place)
+
+
+def impression_table(
+    dataset: Dataset, split: Split, rows: np.ndarray, history: int, device: torch.device
+) -> ImpressionTable:
+    """The impressions ``rows`` (int64) of a data set, with histories of at most ``history`` training rows."""
+    visible = visible_rows(dataset, split.train)
+    return ImpressionTable(
+        user=user_index(dataset, split)[dataset.user[rows]],
+        item=dataset.item[rows].astype(np.int64),
+        label=dataset.liked[rows].astype(np.float32),
+        windows=windows_before(dataset, visible, rows, history),
+        items=visible.items,
+        device=device,
+    )

@@ -49,13 +49,18 @@ def training_windows(first: np.ndarray, history: int) -> tuple[np.ndarray, Windo
     Returns:
         The user of each window, int64 ``[windows]``, and the windows, by user, oldest first.
     """
-    targets = np.maximum(np.diff(first) - 1, 0)
+    return windows_within(first[:-1], first[1:], history)
+
+
+def windows_within(first: np.ndarray, stop: np.ndarray, history: int) -> tuple[np.ndarray, Windows]:
+    """As `training_windows`, of sequences with gaps between them: ``first`` to ``stop``, int64 ``[users]`` each."""
+    targets = np.maximum(stop - first - 1, 0)
     windows = -(-targets // history)
     user = np.repeat(np.arange(len(targets)), windows)
     place = np.arange(len(user)) - np.repeat(np.cumsum(windows) - windows, windows)
     rest = (targets - (windows - 1) * history)[user]
     length = np.where(place == 0, rest, history)
-    start = first[:-1][user] + np.where(place == 0, 0, rest + (place - 1) * history)
+    start = first[user] + np.where(place == 0, 0, rest + (place - 1) * history)
     return user, Windows(start=start, length=length)
 
 
@@ -96,19 +101,19 @@ class EvaluationTable:
     """Held-out items with the history before each, on a device.
 
     Args:
-        dataset: all interactions.
-        rows: the held-out ones, int64 ``[rows]``.
-        visible: what a history may show.
-        windows: the histories, in the order of ``rows``.
+        user: of each held-out item, int64 ``[rows]``.
+        target: the held-out items, int64 ``[rows]``.
+        windows: the histories, in the same order.
+        items: what the windows are stretches of, int32.
         device: holds the table.
     """
 
     def __init__(
-        self, *, dataset: Dataset, rows: np.ndarray, visible: Visible, windows: Windows, device: torch.device
+        self, *, user: np.ndarray, target: np.ndarray, windows: Windows, items: np.ndarray, device: torch.device
     ) -> None:
-        self._windows = WindowTable(items=visible.items, windows=windows, device=device)
-        self._user = torch.from_numpy(dataset.user[rows].astype(np.int64)).to(device)
-        self._target = torch.from_numpy(dataset.item[rows].astype(np.int64)).to(device)
+        self._windows = WindowTable(items=items, windows=windows, device=device)
+        self._user = torch.from_numpy(user).to(device)
+        self._target = torch.from_numpy(target).to(device)
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -171,6 +176,12 @@ class SequenceDataModule(TableDataModule):
         dataset, visible = self._dataset, visible_rows(self._dataset, mask)
         rows = held_out_rows(dataset, visible, held)
         windows = windows_before(dataset, visible, rows, self._history)
-        table = EvaluationTable(dataset=dataset, rows=rows, visible=visible, windows=windows, device=place.device)
+        table = EvaluationTable(
+            user=dataset.user[rows].astype(np.int64),
+            target=dataset.item[rows].astype(np.int64),
+            windows=windows,
+            items=visible.items,
+            device=place.device,
+        )
         order = ByLength(lengths=windows.length)
         return TableLoader(table=table, order=order, batch_size=self._batch_size, place=place)
