@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,19 @@ def test_peak_memory_is_that_of_the_stage_not_of_the_process() -> None:
     after = Meter().read()["peak_memory_mb"]
     assert during >= 200
     assert after <= during - 150
+
+
+def test_cpu_seconds_are_those_of_the_work_not_of_the_wait() -> None:
+    # Law: sleeping takes wall time only; computing takes both.
+    meter = Meter()
+    time.sleep(0.3)
+    idle = meter.read()
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    busy = meter.read()
+    assert idle["seconds"] >= 0.3 > 0.2 > idle["cpu_seconds"]
+    assert busy["cpu_seconds"] >= idle["cpu_seconds"] + 0.29
 
 
 def test_provenance_is_plain_data() -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 
 def record(method: str, seed: int, part: str, split: str, metric: str, value: float) -> dict[str, object]:
     names = {"method": method, "seed": seed, "task": part, "split": split, "metric": metric, "value": value}
-    return {**names, "seconds": 1.0, "peak_memory_mb": 1.0, "signature": "0"}
+    return {**names, "seconds": 1.0, "cpu_seconds": 1.0, "peak_memory_mb": 1.0, "signature": "0"}
 
 
 def spot(label: str, series: str | None = None, x: float | None = None, **folders: Path) -> Spot:

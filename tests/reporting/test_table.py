@@ -28,7 +28,7 @@ COLUMNS = [
 ]
 
 
-COST = Cost(seconds=250.0, peak_memory_mb=2048.0)
+COST = Cost(seconds=250.0, cpu_seconds=200.0, peak_memory_mb=2048.0)
 
 
 def record(method: str, seed: int, task: str, metric: str, value: float, seconds: float = 10.0) -> dict[str, object]:
@@ -40,6 +40,7 @@ def record(method: str, seed: int, task: str, metric: str, value: float, seconds
         "metric": metric,
         "value": value,
         "seconds": seconds,
+        "cpu_seconds": None,
         "peak_memory_mb": 2048.0,
         "signature": "0",
     }
@@ -86,8 +87,8 @@ def test_markdown_has_our_figure_and_the_papers() -> None:
     text = markdown(make_table())
     assert "**0.2000 ± 0.1414** [0.2500]" in text
     assert f"| Method B | {MISSING} |" in text
-    assert "| Method A | 4 min 10 s | 2.0 GiB |" in text
-    assert f"| Method B | {MISSING} | {MISSING} |" in text
+    assert "| Method A | 4 min 10 s | 3 min 20 s | 2.0 GiB |" in text
+    assert f"| Method B | {MISSING} | {MISSING} | {MISSING} |" in text
     assert "| Reference |" not in text.split("## Ranking")[1].split("## Cost")[0]
 
 

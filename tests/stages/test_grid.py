@@ -67,7 +67,7 @@ def test_a_misspelt_key_is_named(text: str, said: str, tmp_path: Path, monkeypat
 def test_runs_of_several_grids_share_a_file(tmp_path: Path) -> None:
     def runs(value: float) -> pl.DataFrame:
         names = {"method": "a", "seed": 0, "task": "one", "split": "", "metric": "entropy", "value": value}
-        return runs_frame([{**names, "seconds": 1.0, "peak_memory_mb": 1.0, "signature": "0"}])
+        return runs_frame([{**names, "seconds": 1.0, "cpu_seconds": 1.0, "peak_memory_mb": 1.0, "signature": "0"}])
 
     path = tmp_path / "runs.csv"
     keep_runs(runs(1.0), "first", path)

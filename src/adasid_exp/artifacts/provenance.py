@@ -50,9 +50,10 @@ def _accelerators() -> str:
 
 @dataclass
 class Meter:
-    """Wall seconds and peak resident memory since it was made."""
+    """Wall seconds, CPU seconds of all threads, and peak resident memory since it was made."""
 
     started: float = field(default_factory=time.perf_counter)
+    cpu_started: float = field(default_factory=time.process_time)
 
     def __post_init__(self) -> None:
         # Linux lowers the high-water mark of a process when 5 is written here; elsewhere the
@@ -62,8 +63,12 @@ class Meter:
             reset.write_text("5")
 
     def read(self) -> dict[str, Any]:
-        """``seconds`` and ``peak_memory_mb`` (MiB)."""
-        return {"seconds": round(time.perf_counter() - self.started, 2), "peak_memory_mb": round(_peak_mb())}
+        """``seconds``, ``cpu_seconds`` and ``peak_memory_mb`` (MiB)."""
+        return {
+            "seconds": round(time.perf_counter() - self.started, 2),
+            "cpu_seconds": round(time.process_time() - self.cpu_started, 2),
+            "peak_memory_mb": round(_peak_mb()),
+        }
 
 
 def _peak_mb() -> float:

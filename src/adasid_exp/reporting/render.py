@@ -23,8 +23,12 @@ def memory(megabytes: float) -> str:
     return f"{megabytes / 1024:.1f} GiB"
 
 
-def _cost(line: Line) -> tuple[str, str]:
-    return (MISSING, MISSING) if line.cost is None else (duration(line.cost.seconds), memory(line.cost.peak_memory_mb))
+def _cost(line: Line) -> tuple[str, str, str]:
+    cost = line.cost
+    if cost is None:
+        return MISSING, MISSING, MISSING
+    cpu = MISSING if cost.cpu_seconds is None else duration(cost.cpu_seconds)
+    return duration(cost.seconds), cpu, memory(cost.peak_memory_mb)
 
 
 def _cell(figure: Figure | None, **style: object) -> str:
@@ -51,7 +55,7 @@ def markdown(table: Table) -> str:
         text.write("| method | | " + " | ".join(map(str, range(1, 11))) + " |\n" + "|---" * 12 + "|\n")
         for profile in table.profiles:
             text.write(f"| {profile.label} | {profile.title} | {' | '.join(_deciles(profile))} |\n")
-    text.write("\n## Cost\n\n| method | time, all stages | peak memory |\n|---|---|---|\n")
+    text.write("\n## Cost\n\n| method | time, all stages | CPU time | peak memory |\n|---|---|---|---|\n")
     for line in table.lines:
         text.write(f"| {line.label} | {' | '.join(_cost(line))} |\n")
     text.write("\n" + "\n".join(f"- {note}" for note in table.notes) + "\n")
@@ -85,6 +89,7 @@ def csv(table: Table) -> str:
             row
             | {
                 "seconds": cost.seconds if cost else None,
+                "cpu_seconds": cost.cpu_seconds if cost else None,
                 "peak_memory_mb": cost.peak_memory_mb if cost else None,
             }
         )

@@ -20,6 +20,7 @@ RUN_SCHEMA = {
     "metric": pl.String,
     "value": pl.Float64,
     "seconds": pl.Float64,
+    "cpu_seconds": pl.Float64,
     "peak_memory_mb": pl.Float64,
     "signature": pl.String,
 }
@@ -71,10 +72,13 @@ class Cost:
 
     Attributes:
         seconds: mean over seeds of the summed wall time.
+        cpu_seconds: the same of the CPU time of all threads, which other programs on the machine do not lengthen; None
+            where an artifact was made before it was measured.
         peak_memory_mb: largest of any artifact, MiB.
     """
 
     seconds: float
+    cpu_seconds: float | None
     peak_memory_mb: float
 
 

@@ -218,6 +218,7 @@ def _records(cell: Cell, store: Store) -> Iterator[dict[str, object]]:
             "metric": metric,
             "value": value,
             "seconds": sum(cost["seconds"] for cost in costs),
+            "cpu_seconds": _cpu_seconds(costs),
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
             "signature": stage.signature,
         }
@@ -234,10 +235,18 @@ def cost_of(row: str, cells: Sequence[Cell], store: Store) -> Cost | None:
     if not artifacts:
         return None
     costs = [[Manifest.load(folder).provenance for folder in folders] for folders in artifacts.values()]
+    cpu = [_cpu_seconds(seed) for seed in costs]
     return Cost(
         seconds=sum(cost["seconds"] for seed in costs for cost in seed) / len(costs),
+        cpu_seconds=None if None in cpu else sum(filter(None, cpu)) / len(cpu),
         peak_memory_mb=max(cost["peak_memory_mb"] for seed in costs for cost in seed),
     )
+
+
+def _cpu_seconds(costs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Sum of the CPU seconds; None where one was not measured."""
+    each = [cost.get("cpu_seconds") for cost in costs]
+    return None if None in each else float(sum(filter(None, each)))
 
 
 def _closure(stage: Stage, store: Store) -> Iterator[Path]:
