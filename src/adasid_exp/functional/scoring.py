@@ -9,20 +9,26 @@ stays in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
 
 from adasid_exp.types import PAD, TargetRank
 
 USERS_AT_ONCE = 64
-ITEMS_AT_ONCE = 65_536
 TILE = 4096
 """Items scored at once: with 64 users a tile of scores is 1 MB and stays in the cache."""
+
+WARM_UP = 4
+"""Tiles that are ranked whole, so that there is a k-th best to compare with."""
+
+GROUP = 64
+"""Items whose largest score is compared first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,45 @@ def score_rows(table: Tensor, rows: Tensor, weights: Tensor | None, prior: Tenso
     return sums if prior is None else sums.add_(prior[:, None])
 
 
+class Scored(NamedTuple):
+    """Rows with what goes into their scores; see `score_rows`."""
+
+    rows: Tensor
+    weights: Tensor | None
+    prior: Tensor | None
+
+    def take(self, chosen: slice | Tensor) -> Scored:
+        """Some of the rows."""
+        return Scored(*(None if part is None else part[chosen] for part in self))  # type: ignore[arg-type]
+
+    def scores(self, table: Tensor) -> Tensor:
+        """Float32 ``[items, users]``."""
+        return score_rows(table, *self)
+
+
+Scan = Callable[[Tensor, Scored], tuple[Tensor, Tensor]]
+"""A table and the items of a tile in; scores ``[items, users]`` and each group's largest, ``[groups, users]``, out.
+
+Items are filled up with -inf to whole groups of `GROUP`.
+"""
+
+
+class Found(NamedTuple):
+    """Items that may be among the best: user, item and score of each."""
+
+    user: Tensor
+    item: Tensor
+    score: Tensor
+
+
+def scan_tile(table: Tensor, items: Scored) -> tuple[Tensor, Tensor]:
+    """The plain `Scan`."""
+    scores = items.scores(table)
+    if len(scores) % GROUP:
+        scores = pad(scores, (0, 0, 0, -len(scores) % GROUP), value=-math.inf)
+    return scores, scores.unflatten(0, (-1, GROUP)).amax(1)
+
+
 def exact_top_k(
     log_probs: Tensor,
     rows: Tensor,
@@ -101,9 +146,13 @@ def exact_top_k(
     weights: Tensor | None = None,
     prior: Tensor | None = None,
     users_at_once: int = USERS_AT_ONCE,
-    items_at_once: int = ITEMS_AT_ONCE,
+    items_at_once: int = TILE,
+    scan: Scan = scan_tile,
 ) -> TopK:
-    """The k best items of the whole catalogue for each user, by blocks: memory is O(users k) plus one block.
+    """The k best items of the whole catalogue for each user; memory is O(users k) plus a few tiles.
+
+    The first tiles are ranked whole. After that the largest score of each group of items is compared with the user's
+    k-th best so far: a group that does not reach it is not looked at again.
 
     Args:
         log_probs: ``[users, slots, classes]``.
@@ -112,12 +161,13 @@ def exact_top_k(
         weights: optional factor of each item's slots, ``[items, slots]``.
         prior: optional, added to each item's score, ``[items]``.
         users_at_once: users of one table.
-        items_at_once: items of one block; no result depends on either.
+        items_at_once: items of one tile; no result depends on either.
+        scan: how a tile is scored; `scan_tile` or a compiled one.
     """
     if not len(rows):
         raise ValueError(f"a catalogue of {tuple(rows.shape)} has no item to rank")
-    room = log_probs.new_empty(min(users_at_once, len(log_probs)), min(items_at_once, len(rows)))
-    parts = [_user_top_k(part, Scored(rows, weights, prior), k, room) for part in _tables(log_probs, users_at_once)]
+    items, k = Scored(rows, weights, prior), min(k, len(rows))
+    parts = [_user_top_k(table, items, k, items_at_once, scan) for table in _tables(log_probs, users_at_once)]
     return TopK(items=torch.cat([p.items for p in parts]), scores=torch.cat([p.scores for p in parts]))
 
 
@@ -131,7 +181,7 @@ def top_k_of_scores(scores: Tensor, k: int) -> TopK:
         if len(cut):  # a tie straddles the cut, and topk takes any of the tied
             items[cut] = _ordered_keys(scores[cut]).topk(k, dim=1).indices
             values[cut] = scores[cut].gather(1, items[cut])
-    return _sorted(values, items)
+    return in_order(values, items)
 
 
 def rank_in_scores(scores: Tensor, target: Tensor) -> TargetRank:
@@ -180,48 +230,56 @@ def _tables(log_probs: Tensor, users_at_once: int) -> Iterator[Tensor]:
         yield part.flatten(1).t().contiguous()
 
 
-class Scored(NamedTuple):
-    """Rows with what goes into their scores; see `score_rows`."""
-
-    rows: Tensor
-    weights: Tensor | None
-    prior: Tensor | None
-
-    def take(self, chosen: slice | Tensor) -> Scored:
-        """Some of the rows."""
-        return Scored(*(None if part is None else part[chosen] for part in self))  # type: ignore[arg-type]
-
-    def scores(self, table: Tensor) -> Tensor:
-        """Float32 ``[items, users]``."""
-        return score_rows(table, *self)
+def _user_top_k(table: Tensor, items: Scored, k: int, width: int, scan: Scan) -> TopK:
+    """Top k of one table's users, tile by tile."""
+    first = min(max(k, WARM_UP * width), len(items.rows))
+    best = top_k_of_scores(_by_user(table, items.take(slice(first)), width), k)
+    found, waiting = [], 0
+    for start in range(first, len(items.rows), width):
+        scores, maxima = scan(table, items.take(slice(start, start + width)))
+        found.append(_above(scores, maxima, best.scores[:, -1], start))
+        waiting += len(found[-1].user)
+        if waiting >= best.items.numel():
+            best, found, waiting = _merged(best, found), [], 0
+    return _merged(best, found)
 
 
-def _user_top_k(table: Tensor, items: Scored, k: int, room: Tensor) -> TopK:
-    """Top k of one table's users; ``room`` ``[users, items_at_once]`` is scratch space for a block."""
-    users, width, best = table.shape[1], room.shape[1], None
+def _by_user(table: Tensor, items: Scored, width: int) -> Tensor:
+    """Scores ``[users, items]``, written tile by tile."""
+    room = table.new_empty(table.shape[1], len(items.rows))
     for start in range(0, len(items.rows), width):
-        block = items.take(slice(start, start + width))
-        scores = _filled(room[:users, : len(block.rows)], table, block)
-        found = top_k_of_scores(scores, k)
-        found = TopK(items=found.items + start, scores=found.scores)
-        best = found if best is None else _merged(best, found, k)
-    return best  # type: ignore[return-value]
-
-
-def _filled(room: Tensor, table: Tensor, items: Scored) -> Tensor:
-    """Scores ``[users, items]``, written to ``room`` tile by tile."""
-    for start in range(0, len(items.rows), TILE):
-        tile = slice(start, start + TILE)
+        tile = slice(start, start + width)
         room[:, tile] = items.take(tile).scores(table).t()
     return room
 
 
-def _merged(first: TopK, second: TopK, k: int) -> TopK:
-    both = _sorted(torch.cat([first.scores, second.scores], 1), torch.cat([first.items, second.items], 1))
-    return TopK(items=both.items[:, :k], scores=both.scores[:, :k])
+def _above(scores: Tensor, maxima: Tensor, cut: Tensor, start: int) -> Found:
+    """What scores more than ``cut [users]`` in a tile; of each user in the order of the items.
+
+    An item that only equals the cut has lost to the earlier one that made it.
+    """
+    group, user = (maxima > cut).nonzero().unbind(1)
+    near = scores.unflatten(0, (-1, GROUP))[group, :, user]
+    hit, place = (near > cut[user, None]).nonzero().unbind(1)
+    return Found(user[hit], start + group[hit] * GROUP + place, near[hit, place])
 
 
-def _sorted(values: Tensor, items: Tensor) -> TopK:
+def _merged(best: TopK, found: list[Found]) -> TopK:
+    """The best of both; what was found comes after ``best`` in the catalogue, so stable sorts settle ties."""
+    if not found:
+        return best
+    users, k = best.items.shape
+    own = torch.arange(users, device=best.items.device).repeat_interleave(k)
+    all_found = [Found(own, best.items.flatten(), best.scores.flatten()), *found]
+    user, item, score = (torch.cat(each) for each in zip(*all_found, strict=True))
+    order = score.sort(descending=True, stable=True).indices
+    order = order[user[order].sort(stable=True).indices]
+    counts = torch.bincount(user, minlength=users)
+    chosen = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(k, device=user.device)]
+    return TopK(items=item[chosen], scores=score[chosen])
+
+
+def in_order(values: Tensor, items: Tensor) -> TopK:
     items, order = items.sort(dim=1)
     values, by_score = values.gather(1, order).sort(dim=1, descending=True, stable=True)
     return TopK(items=items.gather(1, by_score), scores=values)
