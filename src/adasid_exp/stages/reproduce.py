@@ -259,9 +259,10 @@ def _closure(stage: Stage, store: Store) -> Iterator[Path]:
 def _notes(rows: Mapping[str, Row], cells: Sequence[Cell], runs: Any, data: str) -> Iterator[str]:
     """What the table rests on: modalities, the bound on NDCG here and in the paper."""
     if cells:
-        cfg = stage_of(cells[0].overrides).cfg
-        modalities = ", ".join([*map(str, cfg.modalities), "behavior"])
-        yield f"Data: {data}; modalities: {modalities}; SASRec behind them: {cfg.behavior.name}."
+        configs = [stage_of(cell.overrides).cfg for cell in cells]
+        modalities = ", ".join([*map(str, configs[0].modalities), "behavior"])
+        behaviors = ", ".join(dict.fromkeys(cfg.behavior.name for cfg in configs))
+        yield f"Data: {data}; modalities: {modalities}; SASRec behind them: {behaviors}."
     if any(cell.part == "retrieval" for cell in cells):
         broken = bound_violations(runs)
         verdict = f"BROKEN by {'; '.join(broken)}" if broken else "holds for every run here"
