@@ -1,51 +1,68 @@
-"""When the test part of logs begins, and over which days the items' impressions are counted before it."""
+"""Stretches of mapped arrays, copied into memory a block at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from adasid_exp.data.log_core import HOUR
-
-DAY = 24 * HOUR
+from adasid_exp.data.windows import Windows
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogWindows:
-    """Cuts in time, at whole hours.
+class Copied:
+    """Ranges of an array, in memory.
 
     Attributes:
-        test_share: of the impressions, the latest: the test window holds at least so many of them.
-        validation_share: of the others, the latest.
-        count_days: days before the test window over which interactions are counted.
+        items: what was copied, int32.
+        shift: what to add to a place in the array, within each range, to find it in ``items``, int64 ``[ranges]``.
     """
 
-    test_share: float
-    validation_share: float
-    count_days: int
-
-    def edges(self, hours: np.ndarray, counts: np.ndarray, ticks_per_second: int) -> dict[str, int | None]:
-        """``count_start, validation_start, test_start`` in ticks; all None where there is no impression.
-
-        Args:
-            hours: since 1970, ascending, int64.
-            counts: impressions of each.
-            ticks_per_second: of the timestamps.
-        """
-        if not len(hours):
-            return {"count_start": None, "validation_start": None, "test_start": None}
-        test = _latest(counts, self.test_share)
-        validation = _latest(counts[:test], self.validation_share) if test else 0
-        second = int(hours[test]) * HOUR
-        return {
-            "count_start": (second - self.count_days * DAY) * ticks_per_second,
-            "validation_start": int(hours[validation]) * HOUR * ticks_per_second,
-            "test_start": second * ticks_per_second,
-        }
+    items: np.ndarray
+    shift: np.ndarray
 
 
-def _latest(counts: np.ndarray, share: float) -> int:
-    """The last place from which on there lies at least the share of all."""
-    behind = np.cumsum(counts[::-1])[::-1]
-    return int(np.flatnonzero(behind >= share * behind[0])[-1])
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Windows over items in memory, and columns with one entry a window.
+
+    Attributes:
+        items: int32.
+        windows: stretches of them.
+        columns: arrays ``[windows]`` by name.
+    """
+
+    items: np.ndarray
+    windows: Windows
+    columns: Mapping[str, np.ndarray]
+
+
+def copy_ranges(array: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Copied:
+    """Copies ``array[start:stop]`` of each range; in one piece where the ranges nearly touch.
+
+    Args:
+        array: mapped.
+        start, stop: int64 ``[ranges]``.
+    """
+    length = stop - start
+    used = length > 0
+    if not used.any():
+        return Copied(items=np.array(array[:0]), shift=-start)
+    first, last = int(start[used].min()), int(stop[used].max())
+    if last - first <= 2 * int(length.sum()):
+        return Copied(items=np.array(array[first:last]), shift=np.full(len(start), -first, dtype=np.int64))
+    before = np.cumsum(length) - length
+    rows = np.arange(int(length.sum())) + np.repeat(start - before, length)
+    return Copied(items=np.asarray(array[rows]), shift=before - start)
+
+
+def join(parts: Sequence[Part]) -> Part:
+    """Parts one after the other."""
+    before = np.cumsum([0, *(len(part.items) for part in parts)])
+    start = np.concatenate([part.windows.start + shift for part, shift in zip(parts, before, strict=False)])
+    return Part(
+        items=np.concatenate([part.items for part in parts]),
+        windows=Windows(start=start, length=np.concatenate([part.windows.length for part in parts])),
+        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+    )
