@@ -12,13 +12,13 @@ import torch
 from adasid_exp.artifacts.prepared_logs import LogPartition, PreparedLogs
 from adasid_exp.data.impressions import ImpressionTable
 from adasid_exp.data.loader import TableDataModule
+from adasid_exp.data.log_ranges import Part, copy_ranges, join
 from adasid_exp.data.log_splits import Cut
-from adasid_exp.data.log_stream import AsStored, Held, Mixed, StreamLoader, Visit, pieces_of
-from adasid_exp.data.log_windows import Part, copy_ranges, join
+from adasid_exp.data.log_stream import AsStored, Held, Mixed, StreamLoader, Visit, blocks_of
 from adasid_exp.data.windows import Windows
 from adasid_exp.types import ImpressionBatch
 
-PIECE_ROWS = 1 << 15
+BLOCK_ROWS = 1 << 15
 """Impressions that are read together."""
 
 
@@ -35,7 +35,7 @@ class Survey:
     """What one pass over the impressions finds.
 
     Attributes:
-        sizes: impressions of each use in each piece, int64 ``[pieces, uses]``.
+        sizes: impressions of each use in each block, int64 ``[blocks, uses]``.
         known: whether a user has an impression in the training part, bool ``[users]``.
     """
 
@@ -53,7 +53,7 @@ class LogImpressions:
 
     def __init__(self, *, logs: PreparedLogs, split: Cut) -> None:
         self.logs, self.split = logs, split
-        self.pieces = pieces_of([partition.impressions for partition in logs.partitions], PIECE_ROWS)
+        self.blocks = blocks_of([partition.impressions for partition in logs.partitions], BLOCK_ROWS)
 
     def use(self, time: np.ndarray) -> np.ndarray:
         """The `Use` of impressions at ticks ``time``, int64."""
@@ -63,9 +63,9 @@ class LogImpressions:
     @cached_property
     def survey(self) -> Survey:
         """One pass over users and times."""
-        sizes = np.zeros((len(self.pieces), len(Use)), dtype=np.int64)
+        sizes = np.zeros((len(self.blocks), len(Use)), dtype=np.int64)
         known = np.zeros(self.logs.users, dtype=bool)
-        for number, (at, start, stop) in enumerate(self.pieces):
+        for number, (at, start, stop) in enumerate(self.blocks):
             partition = self.logs.partitions[at]
             use = self.use(partition.impression_timestamp[start:stop])
             sizes[number] = np.bincount(use, minlength=len(Use))
@@ -87,17 +87,17 @@ class ImpressionStream:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Impressions of each piece, int64 ``[pieces]``."""
+        """Impressions of each block, int64 ``[blocks]``."""
         return self.impressions.survey.sizes[:, self.chosen]
 
-    def read(self, pieces: np.ndarray, device: torch.device) -> Held[ImpressionBatch]:
+    def read(self, blocks: np.ndarray, device: torch.device) -> Held[ImpressionBatch]:
         """See `Stream.read`."""
-        part = join([self._part(piece) for piece in self.impressions.pieces.some(pieces)])
+        part = join([self._part(block) for block in self.impressions.blocks.some(blocks)])
         table = ImpressionTable(**part.columns, windows=part.windows, items=part.items, device=device)
         return Held(table=table, lengths=part.windows.length)
 
-    def _part(self, piece: tuple[int, int, int]) -> Part:
-        at, start, stop = piece
+    def _part(self, block: tuple[int, int, int]) -> Part:
+        at, start, stop = block
         partition = self.impressions.logs.partitions[at]
         row = start + np.flatnonzero(self.impressions.use(partition.impression_timestamp[start:stop]) == self.chosen)
         user = np.asarray(partition.impression_user[start:stop])[row - start].astype(np.int64)

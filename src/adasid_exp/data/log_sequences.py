@@ -10,24 +10,24 @@ import torch
 
 from adasid_exp.artifacts.prepared_logs import LogPartition, PreparedLogs
 from adasid_exp.data.loader import TableDataModule
+from adasid_exp.data.log_ranges import Part, copy_ranges, join
 from adasid_exp.data.log_splits import Bounds, LogSplit
-from adasid_exp.data.log_stream import AsStored, Held, MixedByLength, Pieces, Stream, StreamLoader, Visit, pieces_of
-from adasid_exp.data.log_windows import Part, copy_ranges, join
+from adasid_exp.data.log_stream import AsStored, Blocks, Held, MixedByLength, Stream, StreamLoader, Visit, blocks_of
 from adasid_exp.data.sequences import BUCKET_STEPS, EvaluationTable, Histories, TrainingTable, windows_within
 from adasid_exp.data.windows import Windows
 from adasid_exp.types import SequenceBatch
 
-PIECE_USERS = 4096
+BLOCK_USERS = 4096
 """Users that are read together: a few megabytes."""
 
 
-def user_pieces(logs: PreparedLogs) -> Pieces:
-    """All users, in pieces."""
-    return pieces_of([partition.users for partition in logs.partitions], PIECE_USERS)
+def user_blocks(logs: PreparedLogs) -> Blocks:
+    """All users, in blocks."""
+    return blocks_of([partition.users for partition in logs.partitions], BLOCK_USERS)
 
 
 class UserStream:
-    """Base: what is read of a piece follows from the bounds of its users.
+    """Base: what is read of a block follows from the bounds of its users.
 
     Args:
         logs: the interactions.
@@ -36,18 +36,18 @@ class UserStream:
 
     def __init__(self, *, logs: PreparedLogs, split: LogSplit) -> None:
         self.logs, self.split = logs, split
-        self.pieces = user_pieces(logs)
+        self.blocks = user_blocks(logs)
 
-    def bounds_of(self, piece: tuple[int, int, int]) -> tuple[LogPartition, np.ndarray, Bounds]:
-        """The partition of a piece (its number, first user, one past the last), the users, their bounds."""
-        number, start, stop = piece
+    def bounds_of(self, block: tuple[int, int, int]) -> tuple[LogPartition, np.ndarray, Bounds]:
+        """The partition of a block (its number, first user, one past the last), the users, their bounds."""
+        number, start, stop = block
         partition = self.logs.partitions[number]
         users = np.arange(start, stop, dtype=np.int64) + partition.first_user
         return partition, users, self.split.bounds(partition, start, stop)
 
 
 class TrainingStream(UserStream):
-    """Training windows, see `data.sequences.training_windows`; the order of pieces keeps a user's rows together.
+    """Training windows, see `data.sequences.training_windows`; the order of blocks keeps a user's rows together.
 
     Args:
         logs: the interactions.
@@ -61,21 +61,21 @@ class TrainingStream(UserStream):
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """Windows of each piece, int64 ``[pieces]``."""
-        return np.array([self._count(piece) for piece in self.pieces], dtype=np.int64)
+        """Windows of each block, int64 ``[blocks]``."""
+        return np.array([self._count(block) for block in self.blocks], dtype=np.int64)
 
-    def _count(self, piece: tuple[int, int, int]) -> int:
-        bounds = self.bounds_of(piece)[2]
+    def _count(self, block: tuple[int, int, int]) -> int:
+        bounds = self.bounds_of(block)[2]
         return int((-(-np.maximum(bounds.train - bounds.first - 1, 0) // self.history)).sum())
 
-    def read(self, pieces: np.ndarray, device: torch.device) -> Held[SequenceBatch]:
+    def read(self, blocks: np.ndarray, device: torch.device) -> Held[SequenceBatch]:
         """See `Stream.read`."""
-        part = join([self._part(piece) for piece in self.pieces.some(pieces)])
+        part = join([self._part(block) for block in self.blocks.some(blocks)])
         table = TrainingTable(user=part.columns["user"], windows=part.windows, items=part.items, device=device)
         return Held(table=table, lengths=part.windows.length)
 
-    def _part(self, piece: tuple[int, int, int]) -> Part:
-        partition, users, bounds = self.bounds_of(piece)
+    def _part(self, block: tuple[int, int, int]) -> Part:
+        partition, users, bounds = self.bounds_of(block)
         copied = copy_ranges(partition.item, bounds.first, bounds.train)
         row, windows = windows_within(bounds.first + copied.shift, bounds.train + copied.shift, self.history)
         return Part(items=copied.items, windows=windows, columns={"user": users[row]})
@@ -87,7 +87,7 @@ class HeldOutStream(UserStream):
     Args:
         logs: the interactions.
         split: which of them are held out.
-        rows: the held-out row of each user, of a piece's bounds.
+        rows: the held-out row of each user, of a block's bounds.
         history: longest history.
     """
 
@@ -99,17 +99,17 @@ class HeldOutStream(UserStream):
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """Users with a held-out row, of each piece, int64 ``[pieces]``."""
-        return np.array([int((self.rows(self.bounds_of(piece)[2]) >= 0).sum()) for piece in self.pieces], np.int64)
+        """Users with a held-out row, of each block, int64 ``[blocks]``."""
+        return np.array([int((self.rows(self.bounds_of(block)[2]) >= 0).sum()) for block in self.blocks], np.int64)
 
-    def read(self, pieces: np.ndarray, device: torch.device) -> Held[SequenceBatch]:
+    def read(self, blocks: np.ndarray, device: torch.device) -> Held[SequenceBatch]:
         """See `Stream.read`."""
-        part = join([self._part(piece) for piece in self.pieces.some(pieces)])
+        part = join([self._part(block) for block in self.blocks.some(blocks)])
         table = EvaluationTable(**part.columns, windows=part.windows, items=part.items, device=device)
         return Held(table=table, lengths=part.windows.length)
 
-    def _part(self, piece: tuple[int, int, int]) -> Part:
-        partition, users, bounds = self.bounds_of(piece)
+    def _part(self, block: tuple[int, int, int]) -> Part:
+        partition, users, bounds = self.bounds_of(block)
         held = self.rows(bounds)
         has = held >= 0
         row = held[has]
@@ -182,15 +182,15 @@ class LogSequenceDataModule(TableDataModule):
 def log_histories(logs: PreparedLogs, split: LogSplit, most: int, seed: int) -> Histories:
     """The training part as ragged tensors on the CPU, of all users or of as many as ``most`` interactions allow.
 
-    Users are taken by pieces in an order that ``seed`` draws until the next piece would not fit, and then laid in
+    Users are taken by blocks in an order that ``seed`` draws until the next block would not fit, and then laid in
     the order of the logs.
     """
     stream = UserStream(logs=logs, split=split)
-    sizes = np.array([int(_training_lengths(stream, piece).sum()) for piece in stream.pieces], dtype=np.int64)
-    chosen = stream.pieces.some(_that_fit(sizes, most, seed))
+    sizes = np.array([int(_training_lengths(stream, block).sum()) for block in stream.blocks], dtype=np.int64)
+    chosen = stream.blocks.some(_that_fit(sizes, most, seed))
     none = np.zeros(1, dtype=np.int64)
-    ends = np.cumsum(np.concatenate([none, *(_training_lengths(stream, piece) for piece in chosen)]))
-    items = np.concatenate([none[:0], *(_training_items(stream, piece) for piece in chosen)])
+    ends = np.cumsum(np.concatenate([none, *(_training_lengths(stream, block) for block in chosen)]))
+    items = np.concatenate([none[:0], *(_training_items(stream, block) for block in chosen)])
     return Histories(torch.from_numpy(items), torch.from_numpy(ends))
 
 
@@ -199,13 +199,13 @@ def _that_fit(sizes: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.sort(order[np.cumsum(sizes[order]) <= most])
 
 
-def _training_lengths(stream: UserStream, piece: tuple[int, int, int]) -> np.ndarray:
-    bounds = stream.bounds_of(piece)[2]
+def _training_lengths(stream: UserStream, block: tuple[int, int, int]) -> np.ndarray:
+    bounds = stream.bounds_of(block)[2]
     return bounds.train - bounds.first
 
 
-def _training_items(stream: UserStream, piece: tuple[int, int, int]) -> np.ndarray:
-    partition, _, bounds = stream.bounds_of(piece)
+def _training_items(stream: UserStream, block: tuple[int, int, int]) -> np.ndarray:
+    partition, _, bounds = stream.bounds_of(block)
     copied = copy_ranges(partition.item, bounds.first, bounds.train)
     length = bounds.train - bounds.first
     before = np.cumsum(length) - length
@@ -217,6 +217,6 @@ def log_counts(logs: PreparedLogs, split: LogSplit) -> np.ndarray:
     """Interactions of each item in the training part of the kept rows, int64 ``[items]``."""
     stream = UserStream(logs=logs, split=split)
     counts = np.zeros(logs.items, dtype=np.int64)
-    for piece in stream.pieces:
-        np.add.at(counts, _training_items(stream, piece), 1)
+    for block in stream.blocks:
+        np.add.at(counts, _training_items(stream, block), 1)
     return counts

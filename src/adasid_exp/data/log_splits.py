@@ -113,7 +113,7 @@ class PreparedWindows:
         Raises:
             UserError: the logs were prepared without windows.
         """
-        windows = logs.about.get("windows") or {}
-        if not {"validation_start", "test_start"} <= windows.keys():
-            raise UserError(f"{logs.folder} was prepared without windows in time; ranking needs impressions")
+        windows = logs.about["windows"]
+        if windows["test_start"] is None:
+            raise UserError(f"{logs.folder} holds no impressions; ranking needs events with a label, see docs/data.md")
         return Cut(validation_start=windows["validation_start"], test_start=windows["test_start"])

@@ -1,4 +1,4 @@
-"""The loader of rows that lie on disk: pieces are read whole, some at a time, and shuffled together.
+"""The loader of rows that lie on disk: blocks are read whole, some at a time, and shuffled together.
 
 Memory follows the buffer, not the data. The order of an epoch follows from (seed, epoch) alone and the rows of a
 step over all ranks do not depend on how many ranks there are, so a position is a step's number here as well.
@@ -29,8 +29,8 @@ from adasid_exp.data.loader import (
 )
 from adasid_exp.types import UserError
 
-PIECE_ORDER = 0x9E3779B9
-"""Sets the generator of the pieces' order apart from those of the rows'."""
+BLOCK_ORDER = 0x9E3779B9
+"""Sets the generator of the blocks' order apart from those of the rows'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +47,22 @@ class Held(Generic[BatchOut]):
 
 
 class Stream(Protocol[BatchOut]):
-    """Rows on disk, in pieces."""
+    """Rows on disk, in blocks."""
 
     @property
     def sizes(self) -> np.ndarray:
-        """Rows of each piece, int64 ``[pieces]``."""
+        """Rows of each block, int64 ``[blocks]``."""
 
-    def read(self, pieces: np.ndarray, device: torch.device) -> Held[BatchOut]:
-        """The rows of some pieces, in that order, as a table on ``device``."""
+    def read(self, blocks: np.ndarray, device: torch.device) -> Held[BatchOut]:
+        """The rows of some blocks, in that order, as a table on ``device``."""
 
 
 class Visit(ABC):
-    """In what order an epoch visits pieces, and the rows of those that are held together."""
+    """In what order an epoch visits blocks, and the rows of those that are held together."""
 
     @abstractmethod
-    def pieces(self, epoch: int, count: int) -> np.ndarray:
-        """A permutation of ``count`` pieces, int64."""
+    def blocks(self, epoch: int, count: int) -> np.ndarray:
+        """A permutation of ``count`` blocks, int64."""
 
     @abstractmethod
     def rows(self, lengths: np.ndarray) -> Order:
@@ -71,13 +71,13 @@ class Visit(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Mixed(Visit):
-    """Pieces in random order, and the rows of a buffer too."""
+    """Blocks in random order, and the rows of a buffer too."""
 
     seed: int
 
-    def pieces(self, epoch: int, count: int) -> np.ndarray:
-        """See `Visit.pieces`."""
-        return np.random.default_rng([self.seed, epoch, PIECE_ORDER]).permutation(count)
+    def blocks(self, epoch: int, count: int) -> np.ndarray:
+        """See `Visit.blocks`."""
+        return np.random.default_rng([self.seed, epoch, BLOCK_ORDER]).permutation(count)
 
     def rows(self, lengths: np.ndarray) -> Order:
         """See `Visit.rows`."""
@@ -101,10 +101,10 @@ class MixedByLength(Mixed):
 
 @dataclass(frozen=True, kw_only=True)
 class AsStored(Visit):
-    """Pieces as they lie, the rows of a buffer from short to long: for evaluation."""
+    """Blocks as they lie, the rows of a buffer from short to long: for evaluation."""
 
-    def pieces(self, epoch: int, count: int) -> np.ndarray:
-        """See `Visit.pieces`."""
+    def blocks(self, epoch: int, count: int) -> np.ndarray:
+        """See `Visit.blocks`."""
         return np.arange(count, dtype=np.int64)
 
     def rows(self, lengths: np.ndarray) -> Order:
@@ -114,11 +114,11 @@ class AsStored(Visit):
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The pieces of one epoch.
+    """The blocks of one epoch.
 
     Attributes:
-        order: in which they come, int64 ``[pieces]``.
-        ends: rows before each place of that order and after the last, int64 ``[pieces + 1]``.
+        order: in which they come, int64 ``[blocks]``.
+        ends: rows before each place of that order and after the last, int64 ``[blocks + 1]``.
     """
 
     order: np.ndarray
@@ -131,7 +131,7 @@ class Buffer(Generic[BatchOut]):
 
     Attributes:
         number: of the buffer within its epoch.
-        table: its rows, and perhaps others before and after: those of pieces that it shares with its neighbors.
+        table: its rows, and perhaps others before and after: those of blocks that it shares with its neighbors.
         skip: rows of the table that come before.
         first_row, first_step: of the buffer, within the epoch.
         plan: how its rows and steps are visited.
@@ -156,9 +156,9 @@ class Buffer(Generic[BatchOut]):
 class StreamLoader(EpochLoader[Batch]):
     """An `EpochLoader` over rows on disk.
 
-    The epoch's pieces, one after the other in the order of ``visit``, are cut into steps and consecutive steps
+    The epoch's blocks, one after the other in the order of ``visit``, are cut into steps and consecutive steps
     into buffers; the rows of a buffer are visited in an order of their own, see `Visit`. At any time one buffer
-    is held, with up to two pieces that reach beyond it.
+    is held, with up to two blocks that reach beyond it.
 
     Args:
         stream: the rows.
@@ -193,7 +193,7 @@ class StreamLoader(EpochLoader[Batch]):
             yield held.take(part * self.rows // total, (part + 1) * self.rows // total)
 
     def _layout(self, epoch: int) -> Layout:
-        order = self.visit.pieces(epoch, len(self.stream.sizes))
+        order = self.visit.blocks(epoch, len(self.stream.sizes))
         return Layout(order=order, ends=np.concatenate([[0], np.cumsum(self.stream.sizes[order], dtype=np.int64)]))
 
     def _read(self, layout: Layout, epoch: int, number: int) -> Buffer[Batch]:
@@ -216,12 +216,12 @@ class StreamLoader(EpochLoader[Batch]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pieces:
+class Blocks:
     """Stretches of partitions, as they lie.
 
     Attributes:
-        partition: number of each piece's partition, int64 ``[pieces]``.
-        start, stop: its first user or row there and one past the last, int64 ``[pieces]``.
+        partition: number of each block's partition, int64 ``[blocks]``.
+        start, stop: its first user or row there and one past the last, int64 ``[blocks]``.
     """
 
     partition: np.ndarray
@@ -234,17 +234,17 @@ class Pieces:
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         return zip(self.partition.tolist(), self.start.tolist(), self.stop.tolist(), strict=True)
 
-    def some(self, numbers: np.ndarray) -> Pieces:
-        """The pieces ``numbers``, in that order."""
-        return Pieces(partition=self.partition[numbers], start=self.start[numbers], stop=self.stop[numbers])
+    def some(self, numbers: np.ndarray) -> Blocks:
+        """The blocks ``numbers``, in that order."""
+        return Blocks(partition=self.partition[numbers], start=self.start[numbers], stop=self.stop[numbers])
 
 
-def pieces_of(sizes: list[int], most: int) -> Pieces:
-    """Cuts partitions of ``sizes`` users or rows into near-equal pieces of at most ``most``."""
+def blocks_of(sizes: list[int], most: int) -> Blocks:
+    """Cuts partitions of ``sizes`` users or rows into near-equal blocks of at most ``most``."""
     parts = [-(-size // most) for size in sizes]
     borders = [cuts(size, count) for size, count in zip(sizes, parts, strict=True)]
     none = np.zeros(0, dtype=np.int64)
-    return Pieces(
+    return Blocks(
         partition=np.repeat(np.arange(len(sizes)), parts),
         start=np.concatenate([none, *(each[:-1] for each in borders)]),
         stop=np.concatenate([none, *(each[1:] for each in borders)]),

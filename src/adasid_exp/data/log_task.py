@@ -58,8 +58,8 @@ class LogTask(TaskData):
         """See `TaskData.held_out`."""
         found = np.zeros(self.users, dtype=np.int64)
         stream = UserStream(logs=self.logs, split=self.split)
-        for piece in stream.pieces:
-            partition, users, bounds = stream.bounds_of(piece)
+        for block in stream.blocks:
+            partition, users, bounds = stream.bounds_of(block)
             has = bounds.test >= 0
             found[users[has]] = partition.item[bounds.test[has]]
         return found
