@@ -71,7 +71,7 @@ class Grid:
     seeds: tuple[int, ...]
     parts: Mapping[str, Part]
     rows: Mapping[str, Row]
-    notes: tuple[str, ...]
+    notes: Sequence[str]
     profiles: Mapping[str, str]
     compared: Mapping[str, tuple[str, ...]]
     focus: str | None
@@ -116,7 +116,7 @@ def _grid(tree: Any) -> Grid:
         )
         for name, node in tree["parts"].items()
     }
-    unknown = set(tree) - OPTIONAL.keys() - {"name", "title", "seeds", "parts", "rows", "notes"}
+    unknown = set(tree) - OPTIONAL.keys() - {"name", "title", "seeds", "parts", "rows"}
     if unknown:
         raise KeyError(f"unknown key {sorted(unknown)[0]!r}")
     return Grid(
@@ -125,12 +125,11 @@ def _grid(tree: Any) -> Grid:
         seeds=tuple(tree["seeds"]),
         parts=parts,
         rows={name: _row(node, list(parts)) for name, node in tree["rows"].items()},
-        notes=tuple(tree["notes"]),
         **{name: tree.get(name, default) for name, default in OPTIONAL.items()},
     )
 
 
-OPTIONAL: Mapping[str, Any] = {"profiles": {}, "compared": {}, "focus": None, "figures": {}}
+OPTIONAL: Mapping[str, Any] = {"notes": (), "profiles": {}, "compared": {}, "focus": None, "figures": {}}
 """Keys a grid file may leave out."""
 
 ROW_KEYS = {"label", "reference", "parts", "everywhere", "paper", "series", "x"}
