@@ -19,11 +19,11 @@ from adasid_exp.data.policy import (
     check_known_items,
     left_out,
 )
-from adasid_exp.data.raw import RawTables, Reader, with_liked
+from adasid_exp.data.raw import RawTables, TableReader, with_liked
 from adasid_exp.types import UserError
 
 
-class Amazon(Reader):
+class Amazon(TableReader):
     """One category of the 2014 release. The catalogue is the items that the reviews name, sorted by id.
 
     Args:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from adasid_exp.data.amazon import Amazon
-from adasid_exp.data.raw import RawTables, Reader
+from adasid_exp.data.raw import RawTables, TableReader
 from adasid_exp.data.tables import SUFFIXES, Tables
 from adasid_exp.types import UserError
 
 REVIEWS, META, IMAGES = "reviews_Beauty_5.json.gz", "meta_Beauty.json.gz", "image_features_Beauty.b"
 
 
-class Beauty(Reader):
+class Beauty(TableReader):
     """A folder with the files of the 2014 release or with the tables of the open schema.
 
     Args:
@@ -67,7 +67,7 @@ class Beauty(Reader):
         return replace(raw, notes=(*raw.notes, *wrong))
 
     @cached_property
-    def reader(self) -> Reader:
+    def reader(self) -> TableReader:
         """The reader that fits the folder.
 
         Raises:

@@ -59,7 +59,9 @@ class BadRows:
         if self.on_bad_row not in POLICIES:
             raise UserError(f"data.on_bad_row is {self.on_bad_row!r}; choose error or skip")
 
-    def report(self, *, file: Path, row: int | None, fault: Fault, values: Mapping[str, object], more: int = 0) -> None:
+    def report(
+        self, *, file: Path | str, row: int | None, fault: Fault, values: Mapping[str, object], more: int = 0
+    ) -> None:
         """Raises for a fault, or counts it (``1 + more`` times).
 
         Raises:
@@ -73,7 +75,7 @@ class BadRows:
         problem = fault.problem.format_map({name: _short(value) for name, value in values.items()})
         raise UserError(one_line(f"{place}: {problem}{others}; {fault.remedy}, {SKIP_HINT}"))
 
-    def drop(self, frame: pl.DataFrame, bad: pl.Expr, *, file: Path, fault: Fault) -> pl.DataFrame:
+    def drop(self, frame: pl.DataFrame, bad: pl.Expr, *, file: Path | str, fault: Fault) -> pl.DataFrame:
         """The rows of ``frame`` for which ``bad`` does not hold; the others are reported."""
         flags = frame.select(bad.fill_null(value=False).alias("bad"))["bad"]
         count = int(flags.sum())

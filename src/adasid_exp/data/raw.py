@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+
+from adasid_exp.artifacts.dataset import Dataset
 
 LIKED_ABOVE = 3.0
 """A rating above it is a like."""
@@ -41,7 +44,24 @@ class Reader(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Everything ``read`` depends on, as plain values: digests of the input files and the parameters."""
+        """Everything the prepared data depend on, as plain values: digests of the input files and the parameters."""
+
+    @abstractmethod
+    def prepare(self, *, work: Path, out: Path, minimum_interactions: int) -> dict[str, Any]:
+        """Writes the prepared data into ``out`` and returns ``statistics, skipped, notes``.
+
+        Args:
+            work: outlives an interruption.
+            out: an empty folder.
+            minimum_interactions: drop users and items with fewer, until none is left.
+
+        Raises:
+            UserError: a file is missing or a row cannot be used, and the policy is to stop.
+        """
+
+
+class TableReader(Reader):
+    """A source that fits into memory: two tables and arrays."""
 
     @abstractmethod
     def read(self) -> RawTables:
@@ -50,6 +70,17 @@ class Reader(ABC):
         Raises:
             UserError: a file is missing or a row cannot be used, and the policy is to stop.
         """
+
+    def prepare(self, *, work: Path, out: Path, minimum_interactions: int) -> dict[str, Any]:
+        """Writes a `Dataset`; see `Reader.prepare`."""
+        raw = self.read()
+        dataset = Dataset.from_raw(raw, minimum_interactions=minimum_interactions)
+        dataset.save(out)
+        return {
+            "statistics": asdict(dataset.statistics()),
+            "skipped": dict(raw.skipped),
+            "notes": list(raw.notes),
+        }
 
 
 def with_liked(rows: pl.DataFrame) -> pl.DataFrame:

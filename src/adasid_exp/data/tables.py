@@ -24,7 +24,7 @@ from adasid_exp.data.policy import (
     left_out,
     one_line,
 )
-from adasid_exp.data.raw import RawTables, Reader, with_liked
+from adasid_exp.data.raw import RawTables, TableReader, with_liked
 from adasid_exp.types import UserError
 
 SUFFIXES = (".parquet", ".csv", ".tsv")
@@ -32,7 +32,7 @@ Conversion = Callable[[pl.Expr, pl.DataType], pl.Expr | None]
 """From a column and its type to the type of the schema; None where the type says nothing clear."""
 
 
-class Tables(Reader):
+class Tables(TableReader):
     """A folder with ``interactions`` and ``items`` (.parquet, .csv, .tsv) and ``<modality>[_<encoder>].npy``.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from adasid_exp.data.raw import RawTables, Reader
+from adasid_exp.data.raw import RawTables, TableReader
 
 VERSION = 1
 """Raised when the generator changes what it generates; part of the fingerprint."""
@@ -68,7 +68,7 @@ class Choices:
     taste: np.ndarray
 
 
-class Toy(Reader):
+class Toy(TableReader):
     """Generates the toy data set; equal arguments give equal bytes.
 
     Args:

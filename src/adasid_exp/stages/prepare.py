@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.stages.base import Stage, without
 
 
 class Prepare(Stage):
-    """Raw files or the toy generator -> `Dataset`."""
+    """Raw files or the toy generator -> `Dataset`; raw logs -> `PreparedLogs`."""
 
     name = "prepare"
     version = 1
@@ -39,11 +37,4 @@ class Prepare(Stage):
         return {}
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        raw = self.reader.read()
-        dataset = Dataset.from_raw(raw, minimum_interactions=self.cfg.data.minimum_interactions)
-        dataset.save(out)
-        return {
-            "statistics": asdict(dataset.statistics()),
-            "skipped": dict(raw.skipped),
-            "notes": list(raw.notes),
-        }
+        return self.reader.prepare(work=work, out=out, minimum_interactions=self.cfg.data.minimum_interactions)

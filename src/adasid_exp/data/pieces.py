@@ -1,0 +1,92 @@
+"""Pieces of a long job: each is a folder that appears whole, so what is there need not be made again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from adasid_exp.data.engines import Engine
+
+FACTS = "facts.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece(ABC):
+    """Work whose outcome is one folder.
+
+    Attributes:
+        folder: where the outcome goes.
+        rows: how much work it is, for the progress bar.
+    """
+
+    folder: Path
+    rows: int
+
+    @abstractmethod
+    def make(self, folder: Path) -> dict[str, Any]:
+        """Writes the outcome into ``folder``, which is empty, and returns facts about it (plain data)."""
+
+    def facts(self) -> dict[str, Any]:
+        """What `make` returned, once the piece is there."""
+        return json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
+
+
+def finish(piece: Piece) -> None:
+    """Makes a piece in a folder of another name and renames that when all is written."""
+    unfinished = piece.folder.with_name(f".{piece.folder.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    facts = piece.make(unfinished)
+    (unfinished / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    os.replace(unfinished, piece.folder)
+
+
+def finish_all(engine: Engine, title: str, pieces: Sequence[Piece], *, bar: bool) -> None:
+    """Makes the pieces that are not there yet, with a bar of rows, rows a second and the time left."""
+    missing = [piece for piece in pieces if not piece.folder.is_dir()]
+    for folder in {piece.folder.parent for piece in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*"):
+            shutil.rmtree(left)
+    if len(missing) < len(pieces):
+        log.info("%s: %d of %d parts were finished before", title, len(pieces) - len(missing), len(pieces))
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not bar) as progress:
+        task = progress.add_task(title, total=sum(piece.rows for piece in missing))
+        for piece in engine.map(finish, missing):
+            progress.advance(task, piece.rows)
+
+
+def appear(path: Path, write: Callable[[Path], object]) -> None:
+    """A single file that appears whole: ``write`` gets the path of another, which is then renamed."""
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    write(unfinished)
+    os.replace(unfinished, path)
+
+
+def link(file: Path, target: Path) -> None:
+    """The same file under a second name, a copy where the disk knows no links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+class _Speed(ProgressColumn):
+    """Rows a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
