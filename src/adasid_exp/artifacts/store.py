@@ -12,6 +12,7 @@ stage's own version number, so it changes when, and only when, the result may ch
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -84,14 +85,42 @@ class Manifest:
         """Compares file sizes with the record.
 
         Raises:
-            UserError: a file is missing or has another size than was written.
+            UserError: a file is missing, has another size than was written, or lies outside the folder.
         """
         for name, record in self.files.items():
-            path = folder / name
+            path = inside(folder, name)
             size = path.stat().st_size if path.is_file() else -1
             if size != record["bytes"]:
                 found = "is missing" if size < 0 else f"has {size} bytes, {record['bytes']} were written"
                 raise UserError(f"{path} {found}; delete the folder {folder} to remake it")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """``folder / name``, for names that a file on disk gives.
+
+    Raises:
+        UserError: that is not below ``folder``, be it by ``..``, by an absolute path or by a link.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()) or path == folder:
+        raise UserError(f"{folder} names a file outside of itself, {name!r}: it was tampered with, do not use it")
+    return path
+
+
+FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """What the disk refused, if that is behind ``error``: some libraries wrap the reason in errors of their own."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno in FULL_OR_FORBIDDEN:
+            return f"{link.strerror}: {link.filename}" if link.filename else str(link.strerror)
+        for number in FULL_OR_FORBIDDEN:
+            if os.strerror(number) in str(link):
+                return os.strerror(number)
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -81,7 +81,7 @@ class ImpressionDataModule(TableDataModule):
     Args:
         dataset: all interactions.
         split: as `splits.temporal` makes it.
-        batch_size: most rows of a batch, per device.
+        batch_size: most rows of a step, over all ranks.
         history: longest history.
         seed: of the epochs' permutations.
     """

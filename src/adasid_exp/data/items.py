@@ -39,7 +39,7 @@ class ItemDataModule(TableDataModule):
 
     Args:
         embeddings: modalities and counts of the catalogue.
-        batch_size: most items of a batch, per device.
+        batch_size: most items of a step, over all ranks.
         seed: of the epochs' permutations.
     """
 

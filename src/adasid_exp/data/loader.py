@@ -135,22 +135,17 @@ class Place:
 class EpochLoader(ABC, Generic[Batch]):
     """Iterates over rows, an epoch at a time; resumable within one.
 
-    An epoch has ``ceil(rows / (batch_size * world))`` steps for every rank, and each step takes near-equal
-    parts of the rows: no batch exceeds ``batch_size``, none is a small left-over (contrastive losses need
-    company), none is dropped, and over all ranks each row comes exactly once an epoch.
+    An epoch has ``ceil(rows / batch_size)`` steps for every rank. Each step takes near-equal parts of the rows, none
+    is a small left-over (contrastive losses need company), none is dropped; the ranks share a step's rows near-equally
+    as well, so that what a step sees does not depend on how many they are. A rank may get none.
 
     Args:
         rows: how many there are.
-        batch_size: most rows of a batch, per rank.
+        batch_size: most rows of a step, over all ranks.
         place: rank and world size.
-
-    Raises:
-        ValueError: where there are rows, but fewer than ranks.
     """
 
     def __init__(self, *, rows: int, batch_size: int, place: Place) -> None:
-        if 0 < rows < place.world:
-            raise ValueError(f"{rows} rows cannot feed {place.world} ranks")
         self.rows, self.batch_size, self.place = rows, batch_size, place
         self.epoch = 0
         self._position = 0
@@ -161,7 +156,7 @@ class EpochLoader(ABC, Generic[Batch]):
         """This rank's batches of an epoch from step ``start`` on."""
 
     def __len__(self) -> int:
-        return -(-self.rows // (self.batch_size * self.place.world))
+        return -(-self.rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         # Everything is read at the first next(): Lightning calls iter() before it sets the epoch.
@@ -202,7 +197,7 @@ class EpochLoader(ABC, Generic[Batch]):
         if state["steps"] != len(self) and 0 < state["position"] < state["steps"]:
             raise UserError(
                 f"the checkpoint is at step {state['position']} of an epoch of {state['steps']} steps, now "
-                f"epochs have {len(self)}: resume with the batch size and devices it was written with"
+                f"epochs have {len(self)}: resume with the batch size it was written with"
             )
         self.epoch, self._position = state["epoch"], state["position"]
         self._loaded = (state["epoch"], state["position"])
@@ -214,11 +209,8 @@ class TableLoader(EpochLoader[Batch]):
     Args:
         table: the rows.
         order: how an epoch visits them.
-        batch_size: most rows of a batch, per rank.
+        batch_size: most rows of a step, over all ranks.
         place: rank and world size.
-
-    Raises:
-        ValueError: where there are rows, but fewer than ranks.
     """
 
     def __init__(self, *, table: Table[Batch], order: Order, batch_size: int, place: Place) -> None:

@@ -135,7 +135,7 @@ class LogImpressionDataModule(TableDataModule):
     Args:
         logs: impressions and interactions.
         split: the cut in time.
-        batch_size: most rows of a batch, per device.
+        batch_size: most rows of a step, over all ranks.
         history: longest history.
         buffer: impressions that are held and shuffled together.
         seed: of the epochs' order.

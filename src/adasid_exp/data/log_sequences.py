@@ -129,7 +129,7 @@ class LogSequenceDataModule(TableDataModule):
     Args:
         logs: the interactions.
         split: which of them may be seen.
-        batch_size: most rows of a batch, per device.
+        batch_size: most rows of a step, over all ranks.
         history: longest history.
         buffer: training windows that are held and shuffled together.
         held_interactions: most interactions that `histories` gathers.

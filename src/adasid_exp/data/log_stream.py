@@ -27,7 +27,6 @@ from adasid_exp.data.loader import (
     Table,
     cuts,
 )
-from adasid_exp.types import UserError
 
 BLOCK_ORDER = 0x9E3779B9
 """Sets the generator of the blocks' order apart from those of the rows'."""
@@ -163,21 +162,16 @@ class StreamLoader(EpochLoader[Batch]):
     Args:
         stream: the rows.
         visit: the order.
-        batch_size: most rows of a batch, per rank.
+        batch_size: most rows of a step, over all ranks.
         buffer: most rows of a buffer; at least one step is held.
         place: device, rank and world size.
-
-    Raises:
-        UserError: where there are rows, but fewer than ranks.
     """
 
     def __init__(self, *, stream: Stream[Batch], visit: Visit, batch_size: int, buffer: int, place: Place) -> None:
         rows = int(stream.sizes.sum())
-        if 0 < rows < place.world:
-            raise UserError(f"{rows} rows of the logs cannot feed {place.world} processes; set trainer.devices lower")
         super().__init__(rows=rows, batch_size=batch_size, place=place)
         self.stream, self.visit = stream, visit
-        self.span = max(1, buffer // (batch_size * place.world))
+        self.span = max(1, buffer // batch_size)
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """See `EpochLoader.batches`."""

@@ -140,7 +140,7 @@ class SequenceDataModule(TableDataModule):
     Args:
         dataset: all interactions.
         split: which rows may be seen.
-        batch_size: most rows of a batch, per device.
+        batch_size: most rows of a step, over all ranks.
         history: longest history.
         seed: of the epochs' permutations.
     """

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.linalg import vecdot
 
 from adasid_exp.functional.contrastive import EPS
+from adasid_exp.functional.ranks import mean_over_ranks
 from adasid_exp.nn.embedding import EmbeddingTable
 from adasid_exp.nn.interactions import Drawn
-from adasid_exp.nn.ranks import mean_over_ranks
 
 
 class DisentangledCF(nn.Module):

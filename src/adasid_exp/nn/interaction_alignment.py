@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.functional.interactions import COLDEST, distinct_info_nce, first_seen
+from adasid_exp.functional.ranks import gathered, mean_over_ranks, mse_over_ranks
 from adasid_exp.functional.standardize import column_moments, z_score
 from adasid_exp.functional.straight_through import straight_through
 from adasid_exp.nn.disentangled_cf import DisentangledCF
 from adasid_exp.nn.interactions import Drawn, Interactions
-from adasid_exp.nn.ranks import gathered, mean_over_ranks, mse_over_ranks
 from adasid_exp.nn.residual_autoencoder import ResidualAutoencoder
 from adasid_exp.nn.standardize import BEHAVIOR
 from adasid_exp.types import UserError

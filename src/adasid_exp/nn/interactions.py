@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adasid_exp.functional.interactions import another_of_run
-from adasid_exp.nn.ranks import share_of
+from adasid_exp.functional.ranks import share_of
 
 MICRO = 2_038_074_743
 """Sets the draws of one step's batches apart."""

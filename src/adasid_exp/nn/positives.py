@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adasid_exp.functional.cooccurrence import Neighbors, draw_neighbors, positive_pairs
-from adasid_exp.nn.ranks import place_among
+from adasid_exp.functional.ranks import place_among
 
 
 class Positives(nn.Module):

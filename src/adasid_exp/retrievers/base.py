@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.functional.beam import SidBeam, items_in_beam, rank_in_beam
+from adasid_exp.functional.ranks import ratio_over_ranks
 from adasid_exp.functional.scoring import TopK, rank_in_scores, top_k_of_scores
 from adasid_exp.functional.steps import last_steps, trimmed, valid_steps
-from adasid_exp.nn.ranks import ratio_over_ranks
 from adasid_exp.nn.sid_catalogue import SidCatalogue
 from adasid_exp.nn.slot_decoder import DecoderMemory, SlotDecoder
 from adasid_exp.nn.slot_heads import SlotTokens

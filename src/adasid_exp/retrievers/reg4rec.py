@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adasid_exp.functional.ranks import mean_over_ranks
 from adasid_exp.functional.scoring import TopK, exact_top_k, target_rank
 from adasid_exp.functional.steps import last_steps, trimmed, valid_steps
 from adasid_exp.nn.item_prior import ItemPrior
-from adasid_exp.nn.ranks import mean_over_ranks
 from adasid_exp.nn.sid_catalogue import SidCatalogue, shares
 from adasid_exp.nn.slot_heads import SlotHeads, SlotTokens
 from adasid_exp.nn.slot_weights import PadPolicy, SlotWeights

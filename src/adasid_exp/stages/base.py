@@ -19,7 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from adasid_exp.artifacts.provenance import Meter, provenance
 from adasid_exp.artifacts.results import METRICS
-from adasid_exp.artifacts.store import Manifest, Store, list_files, signature_of
+from adasid_exp.artifacts.store import Manifest, Store, disk_trouble, list_files, signature_of
+from adasid_exp.stages.ranks import make_together, several
+from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +33,13 @@ class Stage(ABC):
         name: the stage's name, also its folder in the store.
         objective: the figure of ``metrics.json`` that a sweep maximizes; never one of the test split.
         version: raised, with a line in the changelog, when a change of code moves the stage's numbers.
+        learner: the node of the configuration whose `fit` says how this stage trains; None if it does not.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     objective: ClassVar[str | None] = None
+    learner: ClassVar[str | None] = None
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
@@ -128,7 +132,7 @@ class Stage(ABC):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         meter = Meter()
-        facts = self.make(inputs, work, out)
+        facts = self._made(inputs, work, out)
         manifest = Manifest(
             stage=self.name,
             version=self.version,
@@ -144,6 +148,20 @@ class Stage(ABC):
         shutil.rmtree(work, ignore_errors=True)
         log.info("made %s in %.1f s", self.title, manifest.provenance["seconds"])
         return final
+
+    def _made(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+        """`make`, by the ranks that the configuration asks for if this stage trains; disk trouble in one line."""
+        together = self.learner is not None and several(self.cfg.trainer) and self.cfg[self.learner].fit.epochs
+        try:
+            return make_together(self, inputs, work, out) if together else self.make(inputs, work, out)
+        except Exception as error:
+            trouble = disk_trouble(error)
+            if trouble is None or isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"the disk refused while making {self.title}: {trouble}; what was finished in {self.cfg.runs} "
+                "is intact, the same command goes on from there"
+            ) from error
 
 
 class TaskStage(Stage):

@@ -13,14 +13,14 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 
+from adasid_exp.artifacts.item_vectors import VECTORS
 from adasid_exp.artifacts.results import METRICS
-from adasid_exp.data.splits import training_counts
 from adasid_exp.stages.base import Stage, TaskStage, plain
 from adasid_exp.stages.building import build, identity
-from adasid_exp.stages.embed import VECTORS
-from adasid_exp.stages.fitting import save_weights, seed_everything, train
-from adasid_exp.stages.loading import load_split, sequences
+from adasid_exp.stages.fitting import save_weights, seed_everything, train, training_settings
+from adasid_exp.stages.loading import load_task, streaming_settings
 from adasid_exp.stages.prepare import Prepare
+from adasid_exp.stages.ranks import first_rank
 
 WEIGHTS = "model.safetensors"
 
@@ -30,6 +30,7 @@ class Behave(TaskStage):
 
     name = "behave"
     version = 1
+    learner = "behavior"
 
     @property
     def label(self) -> str:
@@ -40,27 +41,29 @@ class Behave(TaskStage):
             "behavior": identity(self.cfg.behavior),
             "split": plain(self.cfg.splits[self.task]),
             "history": self.cfg.scale.history,
+            **streaming_settings(self.cfg),
             "seed": self.cfg.seed,
-            "precision": self.cfg.trainer.precision,
+            **training_settings(self.cfg),
         }
 
     def inputs(self) -> dict[str, Stage]:
         return {"dataset": Prepare(self.cfg)}
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset, split = load_split(self.cfg, self.task, inputs["dataset"])
-        counts = training_counts(dataset, split)
-        data = sequences(self.cfg, self.cfg.behavior, dataset, split)
+        task = load_task(self.cfg, self.task, inputs["dataset"])
+        counts = task.counts()
+        data = task.sequences(batch_size=self.cfg.behavior.fit.batch_size)
         seed_everything(self.cfg.seed)
         model = behavior_model(self.cfg.behavior, counts)
         module, trainer = train(self, self.cfg.behavior, model, data, work)
         metrics = trainer.validate(module, datamodule=data, verbose=False)[0]
         vectors = model.item_vectors().detach().float().cpu().numpy()
-        np.save(out / VECTORS, vectors)
-        save_weights(model, out / WEIGHTS)
         figures = {key: float(value) for key, value in metrics.items()}
         figures["norm_popularity_spearman"] = norm_correlation(vectors, counts)
-        (out / METRICS).write_text(json.dumps(figures, indent=1))
+        if first_rank():
+            np.save(out / VECTORS, vectors)
+            save_weights(model, out / WEIGHTS)
+            (out / METRICS).write_text(json.dumps(figures, indent=1))
         return {"dim": int(vectors.shape[1]), **figures}
 
 

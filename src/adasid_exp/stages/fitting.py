@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sys
 from collections.abc import Mapping
@@ -14,15 +15,24 @@ import lightning as L
 import numpy as np
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBar
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
+from adasid_exp.functional.ranks import own_rank, ranks
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.building import construct
+from adasid_exp.stages.checkpoints import CheckpointFiles, load_safely
+from adasid_exp.stages.preemption import NoSignals, SaveWhenTold
+from adasid_exp.stages.ranks import several
+from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
+
+STREAM = 1_000_003
+"""Sets the random numbers of ranks apart."""
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -73,8 +83,6 @@ def train(stage: Stage, node: DictConfig, model: Any, data: Any, work: Path) -> 
         work: the stage's work folder.
     """
     fit = plain(node.fit)
-    steps = len(data.train_dataloader()) * fit["epochs"]
-    module = construct(fit["module"], model=model, total_steps=steps)
     run = Run(
         stage=stage.name,
         label=stage.label,
@@ -83,7 +91,14 @@ def train(stage: Stage, node: DictConfig, model: Any, data: Any, work: Path) -> 
         logs=Path(stage.cfg.runs) / "logs",
     )
     trainer = trainer_of(stage.cfg, fit, run)
+    data.trainer = trainer  # the loader asks it for the number of ranks
+    steps = -(-len(data.train_dataloader()) // trainer.accumulate_grad_batches)
+    module = construct(fit["module"], model=model, total_steps=steps * fit["epochs"])
+    if stage.cfg.trainer.compile:
+        setattr(model, module.hot, torch.compile(getattr(model, module.hot), dynamic=True))
     if fit["epochs"]:
+        if own_rank():  # dropout must not fall alike on the rows of all ranks
+            torch.manual_seed(stage.cfg.seed + STREAM * own_rank())
         fit_module(module, data, trainer, run)
     return module, trainer
 
@@ -113,8 +128,11 @@ def trainer_of(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> L.Trainer:
         fit: the `fit` node of the model being trained: epochs, monitor, patience, check_every, gradient_clip.
         run: names and places.
     """
-    return L.Trainer(
-        **plain(cfg.trainer),
+    environment = [TorchElasticEnvironment()] if several(cfg.trainer) else []
+    trainer = L.Trainer(
+        **_hardware(cfg),
+        plugins=[CheckpointFiles(signature=run.signature), *environment],
+        use_distributed_sampler=False,
         max_epochs=fit["epochs"],
         check_val_every_n_epoch=fit["check_every"],
         gradient_clip_val=fit["gradient_clip"],
@@ -127,6 +145,8 @@ def trainer_of(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> L.Trainer:
         log_every_n_steps=1_000_000,  # modules hand their means to the logger once an epoch themselves
         default_root_dir=run.work,
     )
+    trainer._signal_connector = NoSignals()  # type: ignore[assignment]
+    return trainer
 
 
 def fit_module(module: L.LightningModule, data: Any, trainer: L.Trainer, run: Run) -> None:
@@ -135,14 +155,40 @@ def fit_module(module: L.LightningModule, data: Any, trainer: L.Trainer, run: Ru
     if resume:
         log.info("resuming %s %s from %s", run.stage, run.label, resume)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume)
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{resume} does not fit this configuration ({reason} ...); delete it to train anew") from error
     except SystemExit:
         # Lightning turns Ctrl-C into exit(1) without a word; the entry point has words for it.
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+    trainer.strategy.barrier()  # the first rank has written
     if run.best.exists():
-        module.load_state_dict(torch.load(run.best, weights_only=True, map_location="cpu")["state_dict"])
+        module.load_state_dict(load_safely(run.best)["state_dict"])
+
+
+def training_settings(cfg: DictConfig) -> dict[str, Any]:
+    """What the trainer's node does to results, for `Stage.settings`: precision, and batches a step if several.
+
+    How many ranks share a batch is not among it: rounding aside, it changes nothing.
+    """
+    settings = {"precision": cfg.trainer.precision}
+    if cfg.trainer.accumulate_grad_batches > 1:
+        settings["accumulate_grad_batches"] = cfg.trainer.accumulate_grad_batches
+    return settings
+
+
+def _hardware(cfg: DictConfig) -> dict[str, Any]:
+    """The Trainer's arguments that the `trainer` node gives; the ranks that there are decide on devices."""
+    node = {key: value for key, value in plain(cfg.trainer).items() if key != "compile"}
+    if several(cfg.trainer):
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        node |= {"strategy": instantiate(cfg.trainer.strategy), "devices": here, "num_nodes": ranks() // here}
+    return node
 
 
 def _progress(cfg: DictConfig) -> bool:
@@ -164,6 +210,7 @@ def _callbacks(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> list[Callba
             _checkpoint(run, "best", monitor=fit["monitor"], mode="max", save_weights_only=True),
         ]
     callbacks.append(_checkpoint(run, "resume", every_n_epochs=fit["save_every"], save_on_train_epoch_end=True))
+    callbacks.append(SaveWhenTold(path=run.resume))
     return callbacks
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 from adasid_exp.artifacts.results import Results
 from adasid_exp.artifacts.semantic_ids import SemanticIds
-from adasid_exp.data.impressions import ImpressionDataModule
-from adasid_exp.data.splits import training_counts
 from adasid_exp.stages.assign import Assign
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.building import build, identity, names_of
-from adasid_exp.stages.fitting import outcomes_of, save_weights, seed_everything, train
-from adasid_exp.stages.loading import load_split
+from adasid_exp.stages.fitting import outcomes_of, save_weights, seed_everything, train, training_settings
+from adasid_exp.stages.loading import load_task, streaming_settings
 from adasid_exp.stages.prepare import Prepare
+from adasid_exp.stages.ranks import first_rank
 
 WEIGHTS = "model.safetensors"
 TASK = "ranking"
@@ -26,6 +25,7 @@ class Rank(Stage):
 
     name = "rank"
     version = 1
+    learner = "ranker"
     objective = "val/auc"
 
     @property
@@ -43,8 +43,9 @@ class Rank(Stage):
             "representation": identity(self.cfg.representation),
             "split": plain(self.cfg.splits[TASK]),
             "history": self.cfg.scale.history,
+            **streaming_settings(self.cfg),
             "seed": self.cfg.seed,
-            "precision": self.cfg.trainer.precision,
+            **training_settings(self.cfg),
         }
 
     def inputs(self) -> dict[str, Stage]:
@@ -54,29 +55,24 @@ class Rank(Stage):
         return inputs
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset, split = load_split(self.cfg, TASK, inputs["dataset"])
-        data = ImpressionDataModule(
-            dataset=dataset,
-            split=split,
-            batch_size=self.cfg.ranker.fit.batch_size,
-            history=self.cfg.scale.history,
-            seed=self.cfg.seed,
-        )
+        task = load_task(self.cfg, TASK, inputs["dataset"])
+        data = task.impressions(batch_size=self.cfg.ranker.fit.batch_size)
         seed_everything(self.cfg.seed)
         representation = build(
             self.cfg.representation,
-            items=lambda: len(dataset.item_ids),
+            items=lambda: task.items,
             sids=lambda: SemanticIds.load(inputs["sids"]).table(),
         )
-        model = build(self.cfg.ranker, users=lambda: len(dataset.user_ids), representation=lambda: representation)
+        model = build(self.cfg.ranker, users=lambda: task.users, representation=lambda: representation)
         module, trainer = train(self, self.cfg.ranker, model, data, work)
         metrics = {
             **trainer.validate(module, datamodule=data, verbose=False)[0],
             **trainer.test(module, datamodule=data, verbose=False)[0],
         }
         rows = outcomes_of(module)
-        rows["user"] = rows["user"] % len(dataset.user_ids)
-        rows["item_count"] = training_counts(dataset, split)[rows["item"]]
-        Results(metrics={key: float(value) for key, value in metrics.items()}, rows=rows).save(out)
-        save_weights(model, out / WEIGHTS)
-        return {"rows": len(rows["label"]), **split.unused}
+        rows["user"] = rows["user"] % task.users
+        rows["item_count"] = task.popularity()[rows["item"]]
+        if first_rank():
+            Results(metrics={key: float(value) for key, value in metrics.items()}, rows=rows).save(out)
+            save_weights(model, out / WEIGHTS)
+        return {"rows": len(rows["label"]), **task.unused}

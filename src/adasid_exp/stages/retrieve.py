@@ -10,14 +10,14 @@ import torch
 
 from adasid_exp.artifacts.results import Results
 from adasid_exp.artifacts.semantic_ids import SemanticIds
-from adasid_exp.data.splits import training_counts
 from adasid_exp.stages.assign import Assign
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.behave import Behave, trained_behavior
 from adasid_exp.stages.building import build, identity, names_of
-from adasid_exp.stages.fitting import outcomes_of, save_weights, seed_everything, train
-from adasid_exp.stages.loading import load_split, sequences
+from adasid_exp.stages.fitting import outcomes_of, save_weights, seed_everything, train, training_settings
+from adasid_exp.stages.loading import load_task, streaming_settings
 from adasid_exp.stages.prepare import Prepare
+from adasid_exp.stages.ranks import first_rank
 
 WEIGHTS = "model.safetensors"
 TASK = "retrieval"
@@ -28,6 +28,7 @@ class Retrieve(Stage):
 
     name = "retrieve"
     version = 1
+    learner = "retriever"
     objective = "val/ndcg@50"
 
     @property
@@ -40,8 +41,9 @@ class Retrieve(Stage):
             "retriever": identity(self.cfg.retriever),
             "split": plain(self.cfg.splits[TASK]),
             "history": self.cfg.scale.history,
+            **streaming_settings(self.cfg),
             "seed": self.cfg.seed,
-            "precision": self.cfg.trainer.precision,
+            **training_settings(self.cfg),
         }
 
     def inputs(self) -> dict[str, Stage]:
@@ -53,16 +55,16 @@ class Retrieve(Stage):
         return inputs
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset, split = load_split(self.cfg, TASK, inputs["dataset"])
-        counts = training_counts(dataset, split)
-        data = sequences(self.cfg, self.cfg.retriever, dataset, split)
+        task = load_task(self.cfg, TASK, inputs["dataset"])
+        counts = task.counts()
+        data = task.sequences(batch_size=self.cfg.retriever.fit.batch_size)
         seed_everything(self.cfg.seed)
         model = build(
             self.cfg.retriever,
             items=lambda: len(counts),
             counts=lambda: torch.from_numpy(counts),
             sids=lambda: SemanticIds.load(inputs["sids"]).table(),
-            histories=lambda: data.histories(),
+            histories=task.histories,
             behavior=lambda: trained_behavior(self.cfg.behavior, counts, inputs["behavior"]),
         )
         module, trainer = train(self, self.cfg.retriever, model, data, work)
@@ -74,6 +76,7 @@ class Retrieve(Stage):
             metrics={key: float(value) for key, value in metrics.items()},
             rows=outcomes_of(module),
         )
-        results.save(out)
-        save_weights(model, out / WEIGHTS)
+        if first_rank():
+            results.save(out)
+            save_weights(model, out / WEIGHTS)
         return {"users": len(results.rows["user"])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -23,6 +24,8 @@ from omegaconf import DictConfig
 from adasid_exp.artifacts.store import Store
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.locations import CONF
+from adasid_exp.stages.preemption import Preempted, heed_sigterm
+from adasid_exp.stages.ranks import GRACE
 from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -122,6 +125,7 @@ def make_one(job: Job, root: Path) -> str | None:
 def _prepare_worker(initialise: Callable[[], None]) -> None:
     torch.set_num_threads(1)
     initialise()
+    heed_sigterm()
 
 
 def run_jobs(
@@ -154,16 +158,30 @@ def run_jobs(
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 _settle(running.pop(future), future, lost, progress)
+    except Preempted:
+        _end_workers(GRACE)
+        raise
     except (KeyboardInterrupt, UserError):
-        # Not terminate(): Lightning answers that signal in its own way and time, and the pool would wait for it.
-        for worker in active_children():
-            worker.kill()
+        _end_workers(0.0)
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     progress.running = []
     show(progress)
     return progress.failed
+
+
+def _end_workers(grace: float) -> None:
+    """Asks workers to save their state, if there is time, and kills those that are left."""
+    workers = active_children()
+    deadline = time.monotonic() + grace
+    if grace:
+        for worker in workers:
+            worker.terminate()
+    while time.monotonic() < deadline and any(worker.is_alive() for worker in workers):
+        time.sleep(0.05)
+    for worker in workers:
+        worker.kill()
 
 
 def _drop_hopeless(waiting: dict[str, Job], lost: set[str], progress: Progress) -> None:

@@ -6,22 +6,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
+from adasid_exp.artifacts.item_vectors import open_vectors
 from adasid_exp.data.items import ItemDataModule
-from adasid_exp.data.sequences import Histories, training_histories
-from adasid_exp.data.splits import training_counts
+from adasid_exp.data.sequences import Histories
 from adasid_exp.stages.base import Stage, TaskStage, plain
 from adasid_exp.stages.behave import Behave
 from adasid_exp.stages.building import build, trained_part
-from adasid_exp.stages.embed import VECTORS, Embed
-from adasid_exp.stages.fitting import save_weights, seed_everything, train
-from adasid_exp.stages.loading import load_split
+from adasid_exp.stages.embed import Embed
+from adasid_exp.stages.fitting import save_weights, seed_everything, train, training_settings
+from adasid_exp.stages.loading import load_task, streaming_settings
 from adasid_exp.stages.prepare import Prepare
+from adasid_exp.stages.ranks import first_rank
 from adasid_exp.types import UserError
 
 WEIGHTS = "model.safetensors"
@@ -33,6 +33,7 @@ class Tokenize(TaskStage):
 
     name = "tokenize"
     version = 1
+    learner = "tokenizer"
 
     @property
     def label(self) -> str:
@@ -42,8 +43,9 @@ class Tokenize(TaskStage):
         return {
             "tokenizer": trained_part(self.cfg.tokenizer),
             "split": plain(self.cfg.splits[self.task]),
+            **streaming_settings(self.cfg),
             "seed": self.cfg.seed,
-            "precision": self.cfg.trainer.precision,
+            **training_settings(self.cfg),
         }
 
     def inputs(self) -> dict[str, Stage]:
@@ -57,7 +59,8 @@ class Tokenize(TaskStage):
         model = tokenizer_model(self.cfg.tokenizer, items, histories)
         model.fit_statistics(items.batch())
         module, trainer = train(self, self.cfg.tokenizer, model, data, work)
-        save_weights(model, out / WEIGHTS)
+        if first_rank():
+            save_weights(model, out / WEIGHTS)
         return {"slots": len(model.layout.sizes), "steps": trainer.global_step}
 
 
@@ -83,14 +86,13 @@ def item_inputs(cfg: DictConfig, task: str) -> dict[str, Stage]:
 
 def item_embeddings(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> ItemEmbeddings:
     """Gathers the vectors of every modality the tokenizer reads and the training counts of a task."""
-    dataset, split = load_split(cfg, task, inputs["dataset"])
-    features = {name: np.load(inputs[name] / VECTORS) for name in modalities_of(cfg)}
-    return ItemEmbeddings(features=features, count=training_counts(dataset, split))
+    features = {name: open_vectors(inputs[name]) for name in modalities_of(cfg)}
+    return ItemEmbeddings(features=features, count=load_task(cfg, task, inputs["dataset"]).counts())
 
 
 def task_histories(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> Callable[[], Histories]:
     """How a tokenizer that asks for them gets the sequences of the task's training part."""
-    return lambda: training_histories(*load_split(cfg, task, inputs["dataset"]))
+    return lambda: load_task(cfg, task, inputs["dataset"]).histories()
 
 
 def tokenizer_model(node: DictConfig, items: ItemEmbeddings, histories: Callable[[], Histories]) -> Any:

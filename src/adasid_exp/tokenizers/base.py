@@ -162,11 +162,16 @@ def sample_items(items: ItemBatch, rows: int, generator: torch.Generator) -> Ite
 
 
 def in_chunks(items: ItemBatch, rows: int) -> Iterator[ItemBatch]:
-    """Consecutive parts of at most ``rows`` items, without copying."""
-    for first in range(0, items.index.numel(), rows):
-        part = slice(first, first + rows)
-        features = {name: values[part] for name, values in items.features.items()}
-        yield ItemBatch(index=items.index[part], features=features, count=items.count[part])
+    """Consecutive parts of at most ``rows`` items, without copying; of no items an empty one."""
+    for first in range(0, max(1, items.index.numel()), rows):
+        yield part_of(items, first, first + rows)
+
+
+def part_of(items: ItemBatch, first: int, last: int) -> ItemBatch:
+    """Items ``first`` to ``last - 1``, without copying."""
+    part = slice(first, last)
+    features = {name: values[part] for name, values in items.features.items()}
+    return ItemBatch(index=items.index[part], features=features, count=items.count[part])
 
 
 def _recall_start(tokenizer: TrainableTokenizer, _keys: Any) -> None:

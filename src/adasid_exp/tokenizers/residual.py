@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from adasid_exp.functional.ranks import mse_over_ranks
 from adasid_exp.nn.quantizers.codebook import Codebook
-from adasid_exp.nn.ranks import mse_over_ranks
 from adasid_exp.nn.residual_autoencoder import Coded, ResidualAutoencoder
 from adasid_exp.tokenizers.base import Encoded, SidLayout, TrainableTokenizer, sample_items, settling
 from adasid_exp.types import ItemBatch

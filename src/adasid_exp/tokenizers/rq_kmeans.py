@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adasid_exp.functional.contrastive import log_partition, similarities
+from adasid_exp.functional.ranks import gathered, mean_over_ranks, ratio_over_ranks
 from adasid_exp.nn.clustering import Clustering
 from adasid_exp.nn.mlp import MLP
 from adasid_exp.nn.positives import Positives
 from adasid_exp.nn.quantizers.residual_clusters import ResidualClusters
-from adasid_exp.nn.ranks import gathered, mean_over_ranks, ratio_over_ranks
 from adasid_exp.nn.standardize import ColumnStandardize
 from adasid_exp.tokenizers.base import Encoded, SidLayout, TrainableTokenizer
 from adasid_exp.types import ItemBatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from adasid_exp.functional.ranks import place_among
 from adasid_exp.nn.metrics.beam_gap import BeamGap
 from adasid_exp.retrievers.base import BeamRetriever
 from adasid_exp.training.retriever import RetrieverModule
@@ -17,7 +18,7 @@ class BeamRetrieverModule(RetrieverModule):
 
     Args:
         model: what to train and measure.
-        exact_users: test users of each process whose exact scores are computed; 0 for none.
+        exact_users: test users, over all ranks, whose exact scores are computed; 0 for none.
 
     The others are those of `RetrieverModule`.
 
@@ -55,10 +56,13 @@ class BeamRetrieverModule(RetrieverModule):
         )
         self.exact_users = exact_users
         self.gap = BeamGap(cutoffs=tuple(cutoffs))
+        self.measured = 0
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         super().test_step(batch, batch_idx)
-        left = self.exact_users - int(self.gap.users)
+        before, users = place_among(len(batch.user)) if self.measured < self.exact_users else (0, 0)
+        left = min(self.exact_users - self.measured - before, len(batch.user))
+        self.measured += users
         if left > 0:
             part = first_users(batch, left)
             beam = self.model.search(part, self.model.beam)
@@ -70,6 +74,7 @@ class BeamRetrieverModule(RetrieverModule):
         if self.exact_users:
             self.log_dict({f"test/{name}": value.float() for name, value in self.gap.compute().items()})
             self.gap.reset()
+            self.measured = 0
 
 
 def first_users(batch: SequenceBatch, count: int) -> SequenceBatch:

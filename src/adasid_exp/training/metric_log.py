@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from adasid_exp.nn.ranks import over_ranks
+from adasid_exp.functional.ranks import over_ranks
 
 
 class ScalarMeans:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 
+from adasid_exp.functional.ranks import gathered, mean_over_ranks, ranks
 from adasid_exp.nn.metrics.click import ClickMetrics
 from adasid_exp.rankers.base import Ranker
 from adasid_exp.training.metric_log import ScalarMeans
@@ -27,6 +28,9 @@ class RankerModule(LightningModule):
         warmup_steps: steps of rising learning rate (at most a tenth of training).
         floor: share of the peak at which the learning rate ends; 1 keeps it.
     """
+
+    hot = "forward"
+    """The model's method that training spends its time in: what may be compiled."""
 
     def __init__(
         self,
@@ -55,7 +59,11 @@ class RankerModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
-        loss = F.binary_cross_entropy_with_logits(self.model(batch).float(), batch.label)
+        logits = self.model(batch).float()
+        if ranks() == 1:
+            loss = F.binary_cross_entropy_with_logits(logits, batch.label)
+        else:
+            loss = mean_over_ranks(F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none"))
         self.scalars.add({"logloss": loss})
         return loss
 
@@ -86,14 +94,14 @@ class RankerModule(LightningModule):
         self._log_figures("test", self.test_rows)
 
     def outcomes(self) -> dict[str, Tensor]:
-        """This process's test rows, in order: user, item, label (1 or 0) and score (a logit), ``[rows]``."""
+        """All ranks' test rows, in the order of one process: user, item, label (1, 0), score (a logit), ``[rows]``."""
         rows = self.test_rows.rows()
-        return {
-            "user": rows["user"],
-            "item": torch.cat(self.test_items) if self.test_items else rows["user"],
-            "label": rows["label"],
-            "score": rows["logit"],
-        }
+        items = torch.cat(self.test_items) if self.test_items else rows["user"]
+        columns = {"user": rows["user"], "item": items, "label": rows["label"], "score": rows["logit"]}
+        steps = torch.arange(len(self.test_items)).repeat_interleave(torch.tensor([len(i) for i in self.test_items]))
+        # A step's rows are shared out rank by rank.
+        order = gathered(steps)[0].argsort(stable=True)
+        return {name: gathered(values.cpu())[0][order] for name, values in columns.items()}
 
     def _log_figures(self, part: str, rows: ClickMetrics) -> None:
         self.log_dict({f"{part}/{name}": value.float() for name, value in rows.compute().items()})

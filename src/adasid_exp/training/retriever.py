@@ -7,6 +7,7 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from adasid_exp.functional.ranks import gathered
 from adasid_exp.nn.metrics.retrieval import RetrievalMetrics
 from adasid_exp.retrievers.base import Retriever, TrainableRetriever
 from adasid_exp.training.metric_log import ScalarMeans
@@ -31,6 +32,9 @@ class RetrieverModule(LightningModule):
         floor: share of the peak at which the curve ends.
         cutoffs: lengths of the lists that Recall and NDCG look at.
     """
+
+    hot = "loss"
+    """The model's method that training spends its time in: what may be compiled."""
 
     def __init__(
         self,
@@ -91,13 +95,14 @@ class RetrieverModule(LightningModule):
         self._report("test", self.testing)
 
     def outcomes(self) -> dict[str, Tensor]:
-        """What the last test found for each user of this process, sorted by user.
+        """What the last test found for each user of all ranks, sorted by user.
 
         Returns:
             ``user``, ``above``, ``tied``, ``sid_above`` and ``sid_tied`` (see `TargetRank`), int64
             ``[users]``.
         """
         rows = torch.cat([part.cpu() for part in self._outcomes] or [torch.zeros(0, len(_OUTCOMES)).long()])
+        rows, _ = gathered(rows)
         rows = rows[rows[:, 0].argsort(stable=True)]
         return dict(zip(_OUTCOMES, rows.unbind(1), strict=True))
 

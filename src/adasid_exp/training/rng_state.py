@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from adasid_exp.functional.ranks import own_rank, ranks
+
 
 class RngState(Callback):
-    """Saves the states of Python's, numpy's and torch's generators and restores them before the first batch.
+    """Saves the states of Python's, numpy's and torch's generators, of all ranks, and restores them before the first
+    batch.
 
     Not earlier: set-up between loading a checkpoint and the first batch may draw numbers too.
     """
@@ -20,10 +23,16 @@ class RngState(Callback):
         self.pending: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return capture()
+        if ranks() == 1:
+            return capture()
+        states: list[Any] = [None] * ranks()
+        torch.distributed.all_gather_object(states, capture())
+        return {"ranks": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.pending = state_dict
+        states = state_dict.get("ranks", [state_dict])
+        # On more ranks than before the new ones keep the numbers they started with.
+        self.pending = states[own_rank()] if own_rank() < len(states) else None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.pending is not None:

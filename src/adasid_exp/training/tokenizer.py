@@ -9,8 +9,9 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from adasid_exp.functional.ranks import from_first_rank, over_ranks, ranks, share_of
 from adasid_exp.nn.metrics.codebook import CodebookUsage, SidCollisions
-from adasid_exp.tokenizers.base import TrainableTokenizer, in_chunks
+from adasid_exp.tokenizers.base import TrainableTokenizer, in_chunks, part_of
 from adasid_exp.training.metric_log import ScalarMeans
 from adasid_exp.training.optimizers import LONGEST_WARMUP, adamw, warmup_cosine
 from adasid_exp.types import ItemBatch
@@ -31,6 +32,9 @@ class TokenizerModule(LightningModule):
         floor: share of the peak at which the curve ends.
         bypass_steps: first steps without quantization (at most a tenth of training).
     """
+
+    hot = "losses"
+    """The model's method that training spends its time in: what may be compiled."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class TokenizerModule(LightningModule):
     def on_train_batch_start(self, batch: ItemBatch, batch_idx: int) -> None:
         if not self.model.started and self.global_step >= self.bypass_steps:
             self.model.start(self.catalogue())
+            self.agree()
 
     def training_step(self, batch: ItemBatch, batch_idx: int) -> Tensor:
         losses = self.model.losses(batch)
@@ -75,12 +80,21 @@ class TokenizerModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.model.end_epoch(self.catalogue(), self.global_step, self.total_steps)
+        self.agree()
         self.report({f"train/{name}": value for name, value in self.scalars.means().items()})
         self.scalars.reset()
         # Here and not in on_train_end, so that the last checkpoint holds the finished model.
         if self.global_step >= self.total_steps:
             self.model.finalize(self.catalogue())
+            self.agree()
             self.report({f"final/{name}": value for name, value in self.summary().items()})
+
+    @torch.no_grad()
+    def agree(self) -> None:
+        """Every rank takes rank 0's state: k-means on other hardware may round otherwise, and codes would part."""
+        if ranks() > 1:
+            for values in self.model.state_dict().values():
+                from_first_rank(values)
 
     def catalogue(self) -> ItemBatch:
         """Every item, on the model's device."""
@@ -93,14 +107,15 @@ class TokenizerModule(LightningModule):
 
     @torch.no_grad()
     def summary(self) -> dict[str, float]:
-        """Reconstruction error by modality and codebook figures over the whole catalogue, by hard codes."""
+        """Reconstruction error by modality and codebook figures over the whole catalogue by hard codes."""
         was_training = self.model.training
         self.model.eval()
         usage, collisions = CodebookUsage(sizes=self.model.layout.sizes), SidCollisions()
         usage, collisions = usage.to(self.device), collisions.to(self.device)
         errors: dict[str, Tensor] = {}
         catalogue = self.catalogue()
-        for items in in_chunks(catalogue, CHUNK):
+        first, last = share_of(len(catalogue.index))
+        for items in in_chunks(part_of(catalogue, first, last), CHUNK):
             codes = self.model.encode(items).codes
             usage.update(codes)
             collisions.update(codes)
@@ -109,6 +124,6 @@ class TokenizerModule(LightningModule):
                 errors[name] = errors.get(name, 0.0) + (values - targets[name]).square().mean(dim=1).sum()
         self.model.train(was_training)
         count = catalogue.index.numel()
-        recon = {f"recon_{name}": float(error) / count for name, error in errors.items()}
+        recon = {f"recon_{name}": float(over_ranks(error)) / count for name, error in errors.items()}
         codebook = {name: float(value) for name, value in {**usage.compute(), **collisions.compute()}.items()}
         return {"recon": sum(recon.values()) / len(recon), **recon, **codebook}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adasid_exp.functional.alignment import alignment_weight
 from adasid_exp.functional.contrastive import info_nce, symmetric_info_nce
-from adasid_exp.nn.ranks import gathered, mean_over_ranks, ranks
+from adasid_exp.functional.ranks import gathered, mean_over_ranks, ranks
 
 Anchor = Callable[[Tensor, Tensor, float], Tensor]
 """(behavior ``[items, dim]``, content ``[items, dim]``, temperature) to a loss ``[items]``."""

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adasid_exp.functional.ranks import mse_over_ranks
 from adasid_exp.nn.mlp import MLP
-from adasid_exp.nn.ranks import mse_over_ranks
 
 
 class AuxiliaryDecoders(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adasid_exp.nn.ranks import gathered, ratio_over_ranks
+from adasid_exp.functional.ranks import gathered, ratio_over_ranks
 
 
 class Collaborative(nn.Module):

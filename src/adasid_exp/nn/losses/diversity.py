@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from adasid_exp.functional.constrained_kmeans import cluster_means, constrained_kmeans
 from adasid_exp.functional.diversity import cluster_partners, diversity_loss
 from adasid_exp.functional.kmeans import kmeans
-from adasid_exp.nn.ranks import mean_over_ranks, place_among
+from adasid_exp.functional.ranks import mean_over_ranks, place_among
 from adasid_exp.types import UserError
 
 

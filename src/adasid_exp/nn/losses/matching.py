@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from adasid_exp.functional.mmd import mmd
+from adasid_exp.functional.ranks import gathered, mean_over_ranks
 from adasid_exp.nn.losses.alignment import two_way
-from adasid_exp.nn.ranks import gathered, mean_over_ranks
 
 
 class MatchedReconstruction(nn.Module):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from adasid_exp.functional.cross_entropy import full_cross_entropy
 from adasid_exp.functional.negatives import draw_excluding, inverse_cdf
+from adasid_exp.functional.ranks import gathered, mean_over_ranks, ranks, ratio_over_ranks
 from adasid_exp.functional.steps import last_steps, valid_steps
-from adasid_exp.nn.ranks import gathered, mean_over_ranks, ranks, ratio_over_ranks
 from adasid_exp.types import SequenceBatch
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from adasid_exp.nn.ranks import mean_over_ranks
+from adasid_exp.functional.ranks import mean_over_ranks
 
 
 class Reconstruction(nn.Module, ABC):

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from adasid_exp.functional.ranks import gathered, mean_over_ranks, over_ranks
 from adasid_exp.functional.sparsity import (
     bucket_edges,
     bucket_sums,
@@ -25,7 +26,6 @@ from adasid_exp.functional.sparsity import (
     printed_load,
     target_sparsity,
 )
-from adasid_exp.nn.ranks import gathered, mean_over_ranks, over_ranks
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.functional.kmeans import kmeans
+from adasid_exp.functional.ranks import from_first_rank, mse_over_ranks, over_ranks, ratio_over_ranks
 from adasid_exp.functional.straight_through import straight_through
-from adasid_exp.nn.ranks import from_first_rank, mse_over_ranks, over_ranks, ratio_over_ranks
 
 REVIVAL_NOISE = 0.01
 """Noise on a revived codeword as a share of the latents' spread: two codes that draw one latent must part."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adasid_exp.functional.kmeans import cluster_sums
+from adasid_exp.functional.ranks import over_ranks
 from adasid_exp.nn.quantizers.codebook import (
     Codebook,
     Quantized,
@@ -15,7 +16,6 @@ from adasid_exp.nn.quantizers.codebook import (
     masked_mse,
     usage_counts,
 )
-from adasid_exp.nn.ranks import over_ranks
 
 LAPLACE = 1e-5
 """Pseudo-count that keeps the mean of an unused code finite."""

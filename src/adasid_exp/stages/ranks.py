@@ -1,0 +1,375 @@
+"""Several processes (ranks) that make one artifact: started here on one machine, or by torchrun or SLURM on many.
+
+One process, the one a person started or rank 0 of torchrun's, walks the pipeline alone: it finds and claims
+artifacts, makes what needs no training, and publishes. The ranks meet for the stages that train, and nowhere else,
+so that no lock of the store is ever waited for by a rank another one waits for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from torch import distributed as dist
+
+from adasid_exp.functional.ranks import own_rank
+from adasid_exp.stages.preemption import RESUMABLE, Preempted, heed_sigterm
+from adasid_exp.stages.quiet import quiet
+from adasid_exp.types import UserError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = timedelta(minutes=30)
+"""How long a rank waits for another one within a training before it takes it for lost."""
+FOREVER = timedelta(days=365)
+"""How long ranks wait for the next training: other stages may take hours."""
+GRACE = 60.0
+"""Seconds that ranks have to save their state after SIGTERM."""
+MOMENT = 5.0
+"""Seconds that ranks have to end by themselves after one of them failed."""
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "NCCL", "gloo")
+"""What the other ranks complain of when one is gone."""
+
+
+class Work(Protocol):
+    """What ranks make together: a stage."""
+
+    cfg: Any
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def signature(self) -> str: ...
+
+    def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """The place of a process: its number among all and on its machine, and how many there are."""
+
+    rank: int
+    world: int
+    local_rank: int
+    local_world: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What rank 0 tells those who follow: make this, or, without ``stage``, the command is over."""
+
+    stage: Work | None
+    inputs: Mapping[str, Path]
+    work: Path
+    out: Path
+    code: int = 0
+    objective: float | None = None
+
+
+def several(trainer: Mapping[str, Any]) -> bool:
+    """Whether a `trainer` node asks for ranks, be it one."""
+    return bool(trainer["strategy"] != "auto")
+
+
+def external_seat() -> Seat | None:
+    """The place that torchrun or SLURM (srun, submitit) gave this process; None if nobody did."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        names = {"rank": "RANK", "world": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_world": "LOCAL_WORLD_SIZE"}
+        return Seat(**{field: int(os.environ[name]) for field, name in names.items()})
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        slurm = SLURMEnvironment()
+        os.environ.setdefault("MASTER_ADDR", slurm.main_address)
+        os.environ.setdefault("MASTER_PORT", str(slurm.main_port))
+        world = slurm.world_size()
+        here = world // int(os.environ.get("SLURM_NNODES", "1"))
+        return Seat(rank=slurm.global_rank(), world=world, local_rank=slurm.local_rank(), local_world=here)
+    return None
+
+
+def first_rank() -> bool:
+    """Whether this process writes: rank 0, or the only one."""
+    return own_rank() == 0
+
+
+def make_together(stage: Work, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+    """Makes a stage's artifact with as many ranks as its configuration asks for; returns its facts.
+
+    Raises:
+        UserError: a rank failed; the others have ended.
+        Preempted: SIGTERM arrived; the state is saved.
+    """
+    order = Order(stage=stage, inputs=inputs, work=work, out=out)
+    talk = conversation()
+    return talk.make(order) if talk else launch(order)
+
+
+def local_ranks(trainer: Mapping[str, Any]) -> int:
+    """How many ranks this machine is to run.
+
+    Raises:
+        UserError: the configuration names several machines, or there is no device.
+    """
+    if trainer["num_nodes"] > 1:
+        raise UserError(
+            f"trainer.num_nodes={trainer['num_nodes']}: start the command on every machine with torchrun or srun "
+            "(docs/distributed.md)"
+        )
+    devices = trainer["devices"]
+    count = torch.cuda.device_count() if devices == "auto" else int(devices)
+    if count < 1:
+        raise UserError(f"trainer.devices={devices}: there is no such device here; trainer=ddp trains on the CPU")
+    return count
+
+
+# ---- ranks of this machine -------------------------------------------------------------------------------------
+
+
+def launch(order: Order) -> dict[str, Any]:
+    """Starts the ranks, waits for them, and passes on what they have to say."""
+    assert order.stage is not None
+    world = local_ranks(order.stage.cfg.trainer)
+    with tempfile.TemporaryDirectory() as meeting:
+        children = [_start(order, rank, world, Path(meeting) / "meet") for rank in range(world)]
+        try:
+            first = _watch([process for process, _ in children])
+        except Preempted:
+            for process, _ in children:
+                process.terminate()
+            _end([process for process, _ in children], GRACE)
+            raise
+        finally:
+            _end([process for process, _ in children], MOMENT)
+        answers = [answer.recv() if answer.poll() else ("", None) for _, answer in children]
+    codes = [process.exitcode for process, _ in children]
+    if not any(codes):
+        return dict(answers[0][1] or {})
+    if RESUMABLE in codes:
+        raise Preempted
+    raise UserError(_verdict(order.stage, first, codes, answers))
+
+
+def _start(order: Order, rank: int, world: int, meeting: Path) -> tuple[SpawnProcess, Any]:
+    context = get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    seat = Seat(rank=rank, world=world, local_rank=rank, local_world=world)
+    # Ctrl-C reaches the whole group, but the parent answers for all: ranks are born deaf to it.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN) if _main_thread() else None
+    try:
+        process = context.Process(target=_run_rank, args=(order, seat, meeting, there))
+        process.start()
+    finally:
+        if heard is not None:
+            signal.signal(signal.SIGINT, heard)
+    there.close()
+    return process, here
+
+
+def _watch(processes: Sequence[SpawnProcess]) -> int | None:
+    """Waits until all ranks have ended well or one has not, and returns that one's number."""
+    while any(process.exitcode is None for process in processes):
+        connection.wait([process.sentinel for process in processes if process.exitcode is None])
+        for rank, process in enumerate(processes):
+            process.join(0)
+            if process.exitcode:
+                return rank
+    return None
+
+
+def _end(processes: Sequence[SpawnProcess], seconds: float) -> None:
+    """Gives processes some time to end and kills those that have not."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+def _verdict(stage: Work, first: int | None, codes: Sequence[int | None], answers: Sequence[tuple[str, Any]]) -> str:
+    """One line on what went wrong, from the rank that failed by itself and not for want of another."""
+    told = [text for kind, text in answers if kind == "error"]
+    if told:
+        return str(told[0])
+    crashes = [(rank, text) for rank, (kind, text) in enumerate(answers) if kind == "crash"]
+    own = [(rank, text) for rank, text in crashes if not any(mark in text.splitlines()[-1] for mark in LOST)]
+    if own:
+        rank, text = own[0]
+        report = Path(stage.cfg.runs) / "logs" / "errors" / f"{stage.signature}.txt"
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(text)
+        how = f"{text.strip().splitlines()[-1]} (traceback in {report})"
+    else:
+        silent = [rank for rank, (kind, _) in enumerate(answers) if not kind and codes[rank]]
+        rank = silent[0] if silent else first or 0
+        code = codes[rank] or 0
+        how = f"killed by {signal.Signals(-code).name} (out of memory?)" if code < 0 else f"ended with code {code}"
+    return (
+        f"rank {rank} of {len(codes)} failed while making {stage.title}: {how}; the others were stopped, "
+        "the same command goes on from the last checkpoint"
+    )
+
+
+def _run_rank(order: Order, seat: Seat, meeting: Path, answer: Any) -> None:
+    """The life of a rank that `launch` started."""
+    assert order.stage is not None
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    speak(seat)
+    heed_sigterm()
+    torch.set_num_threads(order.stage.cfg.threads)
+    try:
+        with joined(seat, order.stage, init_method=f"file://{meeting}"):
+            facts = order.stage.make(order.inputs, order.work, order.out)
+        answer.send(("facts", facts if seat.rank == 0 else None))
+    except UserError as error:
+        answer.send(("error", str(error)))
+        sys.exit(2)
+    except Preempted:
+        sys.exit(RESUMABLE)
+    except Exception:  # noqa: BLE001 - it goes to the parent, which finds the rank that failed first
+        answer.send(("crash", traceback.format_exc()))
+        sys.exit(1)
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(RESUMABLE)  # a rank without its parent must not go on writing checkpoints
+
+
+def speak(seat: Seat) -> None:
+    """Logging of a rank: the first speaks as the command does, the others only of errors."""
+    level = logging.INFO if seat.rank == 0 else logging.ERROR
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=level, stream=sys.stderr)
+    quiet()
+    if seat.rank:
+        warnings.simplefilter("ignore")
+
+
+def _main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+# ---- the group -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def joined(seat: Seat, stage: Work, **meeting: Any) -> Iterator[None]:
+    """Within, this process is one of a process group: gloo, and NCCL beside it where the trainer takes GPUs."""
+    gpu = stage.cfg.trainer.accelerator in ("gpu", "cuda")
+    if gpu:
+        torch.cuda.set_device(seat.local_rank)
+    os.environ.update(
+        RANK=str(seat.rank),
+        WORLD_SIZE=str(seat.world),
+        LOCAL_RANK=str(seat.local_rank),
+        LOCAL_WORLD_SIZE=str(seat.local_world),
+        GROUP_RANK=str(seat.rank // seat.local_world),
+    )
+    backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+    dist.init_process_group(backend, rank=seat.rank, world_size=seat.world, timeout=PATIENCE, **meeting)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+# ---- ranks that torchrun or SLURM started ----------------------------------------------------------------------
+
+
+class Conversation:
+    """Orders from rank 0 to the others, over the store that torchrun or SLURM's first task offers.
+
+    Args:
+        seat: of this process.
+        store: shared by all.
+    """
+
+    def __init__(self, *, seat: Seat, store: dist.Store) -> None:
+        self.seat, self.store = seat, store
+        self.number = 0
+
+    def make(self, order: Order) -> dict[str, Any]:
+        """Rank 0: tells the others and does its own part."""
+        self._tell(order)
+        return self._do(order)
+
+    def end(self, code: int, objective: float | None) -> None:
+        """Rank 0: the command is over, with this exit code and objective."""
+        nowhere = Path()
+        self._tell(Order(stage=None, inputs={}, work=nowhere, out=nowhere, code=code, objective=objective))
+        deadline = time.monotonic() + GRACE
+        # The store lives in this process: stay until all have heard.
+        while self.store.add(f"heard/{self.number}", 0) < self.seat.world - 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def follow(self) -> Order:
+        """The other ranks: does what rank 0 says until the command is over, and returns that last order."""
+        while True:
+            order = self._hear(FOREVER)
+            if order.stage is None:
+                self.store.add(f"heard/{self.number}", 1)
+                return order
+            try:
+                self._do(order)
+            except Exception:
+                with suppress(dist.DistError, RuntimeError):  # perhaps it is rank 0 that failed, and says so
+                    last = self._hear(timedelta(seconds=MOMENT))
+                    self.store.add(f"heard/{self.number}", 1)
+                    return last
+                raise
+
+    def _tell(self, order: Order) -> None:
+        self.number += 1
+        self.store.set(f"order/{self.number}", pickle.dumps(order))  # type: ignore[arg-type]
+
+    def _hear(self, patience: timedelta) -> Order:
+        self.store.wait([f"order/{self.number + 1}"], patience)
+        self.number += 1
+        order: Order = pickle.loads(self.store.get(f"order/{self.number}"))  # noqa: S301 - of our own rank 0
+        return order
+
+    def _do(self, order: Order) -> dict[str, Any]:
+        assert order.stage is not None
+        meeting = dist.PrefixStore(f"group/{self.number}", self.store)
+        try:
+            with joined(self.seat, order.stage, store=meeting):
+                return order.stage.make(order.inputs, order.work, order.out)
+        except RuntimeError as error:
+            if not any(mark in str(error) for mark in LOST):
+                raise
+            raise UserError(
+                f"rank {self.seat.rank} of {self.seat.world} lost the others while making {order.stage.title}; "
+                "the same command goes on from the last checkpoint"
+            ) from error
+
+
+@cache
+def conversation() -> Conversation | None:
+    """With the other ranks of torchrun or SLURM; None if this process was started alone."""
+    seat = external_seat()
+    if seat is None:
+        return None
+    os.environ.update(RANK=str(seat.rank), WORLD_SIZE=str(seat.world))
+    store, _, _ = next(dist.rendezvous("env://"))
+    return Conversation(seat=seat, store=store)
