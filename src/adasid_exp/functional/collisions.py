@@ -1,9 +1,9 @@
 """What to do about items that share a SID: nothing, number them, or move them to other SIDs.
 
-``codes`` are int64 ``[items, slots]``; ``PAD`` marks a slot that an item does not use, is part of its SID and is never
-changed. A `Distances` tells the squared distance of what each slot of an item quantizes to each of its codewords, up
-to a constant per item and slot: ``[rows]`` item indices in, ``[rows, slots, size]`` out. Items that share no SID keep
-theirs under every policy.
+``codes`` are int64 ``[items, slots]``, or integers of fewer bits where a catalogue is large; ``PAD`` marks a slot that
+an item does not use, is part of its SID and is never changed. A `Distances` tells the squared distance of what each
+slot of an item quantizes to each of its codewords, up to a constant per item and slot: ``[rows]`` item indices in,
+``[rows, slots, size]`` out. Items that share no SID keep theirs under every policy.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ LARGEST_SLOT = 2**15
 ROWS = 4096
 """Items whose distances are held at once."""
 
+APPEND_CANDIDATES = 256
+"""As `NearestFree` is shipped."""
+
 TIE = 1e-6
 """Tells equal shares of a transport plan apart; far below any difference that matters (shares are logarithms)."""
 
@@ -41,6 +44,10 @@ class Leave:
     """Items keep the SIDs they share."""
 
     def __call__(self, sids: SidTable, distances: Distances) -> SidTable:
+        """The SIDs as they are."""
+        return sids
+
+    def append(self, published: Tensor, sids: SidTable, distances: Distances) -> SidTable:
         """The SIDs as they are."""
         return sids
 
@@ -67,11 +74,24 @@ class DedupToken:
             raise UserError(
                 f"collisions.bound: {largest} items share a SID, {limit} may; raise the bound or use larger codebooks"
             )
+        return self._numbered(sids, number, self.bound or largest)
+
+    def append(self, published: Tensor, sids: SidTable, distances: Distances) -> SidTable:
+        """New SIDs, numbered on behind those of ``published [items, slots + 1]``.
+
+        Raises:
+            UserError: more items share a SID than the published last slot has codes.
+        """
+        before = published[:, :-1].to(sids.codes.dtype)
+        number = place_in_group(torch.cat([before, sids.codes]))[len(before) :]
+        return self._numbered(sids, number, self.bound or LARGEST_SLOT)
+
+    def _numbered(self, sids: SidTable, number: Tensor, size: int) -> SidTable:
         return replace(
             sids,
-            codes=torch.cat([sids.codes, number[:, None]], dim=1),
+            codes=torch.cat([sids.codes, number[:, None].to(sids.codes.dtype)], dim=1),
             weights=torch.cat([sids.weights, torch.ones_like(sids.weights[:, :1])], dim=1),
-            sizes=(*sids.sizes, self.bound or largest),
+            sizes=(*sids.sizes, size),
             modalities=(*sids.modalities, DEDUP),
         )
 
@@ -97,6 +117,10 @@ class Sinkhorn:
         )
         return replace(sids, codes=codes)
 
+    def append(self, published: Tensor, sids: SidTable, distances: Distances) -> SidTable:
+        """Colliding new SIDs moved to the nearest free ones: a balanced plan would move published items as well."""
+        return NearestFree(candidates=APPEND_CANDIDATES).append(published, sids, distances)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NearestFree:
@@ -112,6 +136,19 @@ class NearestFree:
         """The SIDs with one slot of some items changed."""
         free = to_nearest_free(sids.codes, sids.sizes, distances, ordered=sids.ordered, candidates=self.candidates)
         return replace(sids, codes=free)
+
+    def append(self, published: Tensor, sids: SidTable, distances: Distances) -> SidTable:
+        """Colliding new SIDs moved to free ones; ``published [items, slots]`` stay where they are."""
+        both, fixed = torch.cat([published.to(sids.codes.dtype), sids.codes]), len(published)
+        free = to_nearest_free(
+            both,
+            sids.sizes,
+            lambda rows: distances(rows - fixed),
+            ordered=sids.ordered,
+            candidates=self.candidates,
+            fixed=fixed,
+        )
+        return replace(sids, codes=free[fixed:])
 
 
 def colliding(codes: Tensor) -> Tensor:
@@ -132,13 +169,20 @@ def last_used_slot(codes: Tensor) -> Tensor:
 
 
 def to_nearest_free(
-    codes: Tensor, sizes: Sequence[int], distances: Distances, *, ordered: bool, candidates: int
+    codes: Tensor,
+    sizes: Sequence[int],
+    distances: Distances,
+    *,
+    ordered: bool,
+    candidates: int,
+    fixed: int = 0,
 ) -> Tensor:
     """Moves colliding items to free SIDs, the cheapest move of all first; one item of each SID stays.
 
     The cost of a move is the growth in squared distance. The item that stays is the one whose move would cost most,
     of equals the first in the catalogue. The result is that of a greedy choice over all moves, as long as no item
-    needs more than ``candidates`` alternatives; what is left then is weighed anew.
+    needs more than ``candidates`` alternatives; what is left then is weighed anew. The first ``fixed`` items never
+    move, and where one of them holds a SID none of the others stays.
 
     Returns:
         int64 ``[items, slots]``; items that find no free SID keep theirs.
@@ -146,22 +190,30 @@ def to_nearest_free(
     codes = codes.clone()
     parts = key_parts(sizes).to(codes.device)
     while True:
-        movers = colliding(codes).nonzero().squeeze(1)
+        movers = colliding(codes)[fixed:].nonzero().squeeze(1) + fixed
         if not movers.numel():
             return codes
         groups = sid_groups(codes[movers])
-        held = keys_of(codes, parts).unique()
+        keys = keys_of(codes, parts)
+        settled = _contains(keys[:fixed].unique(), keys[movers])
+        held = keys.unique()
         moves = [
-            cheapest_moves(codes[rows], distances(rows), sizes, parts, held, ordered=ordered, candidates=candidates)
+            cheapest_moves(
+                codes[rows].long(), distances(rows), sizes, parts, held, ordered=ordered, candidates=candidates
+            )
             for rows in movers.split(ROWS)
         ]
         cost, target, where = (torch.cat(each) for each in zip(*moves, strict=True))
-        choice = cheapest_first(cost, target, groups)
+        # An item of infinite cost stands for the fixed holder of a SID: it stays, so that all others must move.
+        stays = cost[settled].fill_(math.inf)
+        choice = cheapest_first(
+            torch.cat([cost, stays]), torch.cat([target, target[settled]]), torch.cat([groups, groups[settled]])
+        )[: len(movers)]
         moved = (choice >= 0).nonzero().squeeze(1)
         if not moved.numel():
             return codes
         chosen = where[moved, choice[moved]]
-        codes[movers[moved], chosen.div(max(sizes), rounding_mode="floor")] = chosen % max(sizes)
+        codes[movers[moved], chosen.div(max(sizes), rounding_mode="floor")] = (chosen % max(sizes)).to(codes.dtype)
 
 
 def key_parts(sizes: Sequence[int]) -> Tensor:
@@ -180,7 +232,10 @@ def key_parts(sizes: Sequence[int]) -> Tensor:
 
 def keys_of(codes: Tensor, parts: Tensor) -> Tensor:
     """Keys of SIDs, int64 ``[items]``."""
-    return parts.gather(1, (codes - PAD).T).sum(dim=0)
+    keys = parts.new_zeros(len(codes))
+    for part, column in zip(parts, codes.T, strict=True):  # nothing of the size of ``codes`` in 64 bits
+        keys += part[column.long() - PAD]
+    return keys
 
 
 def cheapest_moves(
@@ -295,19 +350,22 @@ def _transported(
     codes: Tensor, sizes: Sequence[int], distances: Distances, *, epsilon: float, iterations: int
 ) -> Tensor:
     """One round of `by_transport`."""
-    last, shared = last_used_slot(codes), colliding(codes)
-    rows = (shared & (last >= 0)).nonzero().squeeze(1)
+    shared, width = colliding(codes), max(sizes)
+    rows = shared.nonzero().squeeze(1)
+    rows = rows[last_used_slot(codes[rows]) >= 0]
     if not rows.numel():
         return codes
-    own, slot, width = codes[rows], last[rows], max(sizes)
+    own = codes[rows].long()
+    slot = last_used_slot(own)
     groups = sid_groups(own.scatter(1, slot[:, None], width))  # a code that no slot has: the place is open
-    away = torch.cat([distances(part)[torch.arange(len(part)), last[part], :width] for part in rows.split(ROWS)])
+    parts = zip(rows.split(ROWS), slot.split(ROWS), strict=True)
+    away = torch.cat([distances(part)[torch.arange(len(part)), last, :width] for part, last in parts])
     closed = _held_by_others(own, slot, codes[~shared], key_parts(sizes).to(codes.device))
     closed |= torch.arange(width, device=codes.device) >= torch.tensor(sizes, device=codes.device)[slot, None]
     cost = _unit_range(away.double().masked_fill(closed, math.inf), groups)
     chosen = _nearest_of_own(cost, groups, epsilon=epsilon, iterations=iterations)
     changed, found = codes.clone(), chosen >= 0
-    changed[rows[found], slot[found]] = chosen[found]
+    changed[rows[found], slot[found]] = chosen[found].to(codes.dtype)
     return changed
 
 

@@ -64,20 +64,37 @@ def bucket_sums(values: Tensor, bucket: Tensor, buckets: int) -> tuple[Tensor, T
     return sums[0], sums[1]
 
 
-def handover_weights(codes: Tensor, weights: Tensor, modalities: Sequence[str], *, ceiling: float = 4.0) -> Tensor:
+def behavior_sum(codes: Tensor, weights: Tensor, modalities: Sequence[str]) -> tuple[float, int]:
+    """Sum and number of the behavior slots' weights that count in their mean; those of parts may be added."""
+    counted = weights[(codes != PAD) & _behavior(modalities, codes) & (weights > 0)]
+    return float(counted.double().sum()), counted.numel()
+
+
+def handover_weights(
+    codes: Tensor,
+    weights: Tensor,
+    modalities: Sequence[str],
+    *,
+    ceiling: float = 4.0,
+    mean: float | None = None,
+) -> Tensor:
     """Slot weights as downstream models take them: behavior weights are brought to mean 1 over the catalogue.
 
     1 on shared and content slots, ``R / mean(R)`` clipped to ``[0, ceiling]`` on behavior slots, 0 on ``PAD``.
 
     Args:
-        codes: the whole catalogue's SIDs, int64 ``[items, slots]``.
+        codes: SIDs, int64 ``[items, slots]``.
         weights: what the router gave, float32 ``[items, slots]``.
         modalities: what each slot speaks of.
         ceiling: largest weight handed on.
+        mean: mean(R) over the catalogue, where ``codes`` are a part of it; None: ``codes`` are the whole.
     """
-    used = codes != PAD
-    behavior = torch.tensor([name == "behavior" for name in modalities], device=codes.device)
-    counted = used & behavior & (weights > 0)
-    mean = weights[counted].double().mean() if bool(counted.any()) else weights.new_ones((), dtype=torch.float64)
-    scaled = (weights / mean.to(weights.dtype)).clamp(0, ceiling)
-    return torch.where(behavior, scaled, torch.ones_like(weights)) * used
+    if mean is None:
+        total, number = behavior_sum(codes, weights, modalities)
+        mean = total / number if number else 1.0
+    scaled = (weights / torch.tensor(mean, dtype=weights.dtype, device=weights.device)).clamp(0, ceiling)
+    return torch.where(_behavior(modalities, codes), scaled, torch.ones_like(weights)) * (codes != PAD)
+
+
+def _behavior(modalities: Sequence[str], like: Tensor) -> Tensor:
+    return torch.tensor([name == "behavior" for name in modalities], device=like.device)

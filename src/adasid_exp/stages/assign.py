@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,18 @@ import numpy as np
 import polars as pl
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.artifacts.results import METRICS
-from adasid_exp.artifacts.semantic_ids import SemanticIds
+from adasid_exp.artifacts.semantic_ids import SemanticIds, save_shards
 from adasid_exp.functional import codebook
 from adasid_exp.functional.collisions import DEDUP
-from adasid_exp.functional.sparsity import handover_weights
+from adasid_exp.functional.sparsity import behavior_sum, handover_weights
 from adasid_exp.stages.base import Stage, TaskStage, without
 from adasid_exp.stages.building import construct, encoding_part, identity
+from adasid_exp.stages.encoding import CODES, ERROR, OWN, WEIGHTS, Encoding, encode_catalogue
+from adasid_exp.stages.loading import load_task
 from adasid_exp.stages.tokenize import (
     BEHAVIOR,
     Tokenize,
@@ -30,12 +34,15 @@ from adasid_exp.stages.tokenize import (
     task_histories,
     trained_tokenizer,
 )
-from adasid_exp.types import PAD, ItemBatch, SidTable
+from adasid_exp.types import PAD, SidTable
 
 log = logging.getLogger(__name__)
 
-CHUNK = 4096
-"""Items encoded at once; codes do not depend on it."""
+SHARDS = "shards"
+"""Folder of what is encoded, within the work folder."""
+
+AT_ONCE = 2**20
+"""Rows of codes that are widened to 64 bits at once."""
 
 ITEMS = "items.parquet"
 
@@ -64,59 +71,63 @@ class Assign(TaskStage):
         return {"tokenizer": Tokenize(self.cfg, self.task), **item_inputs(self.cfg, self.task)}
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset = Dataset.load(inputs["dataset"])
+        item_ids = load_task(self.cfg, self.task, inputs["dataset"]).item_ids()
         items = item_embeddings(self.cfg, self.task, inputs)
         histories = task_histories(self.cfg, self.task, inputs)
         model = trained_tokenizer(self.cfg.tokenizer, items, histories, inputs["tokenizer"])
-        sids = assigned(model, items, dataset.item_ids)
-        if self.cfg.collisions.name != LEAVE:
-            sids = parted(sids, self.cfg.collisions, model, items)
-        sids.save(out)
-        errors = reconstruction_errors(model, items)
-        per_item = item_columns(model, items, sids) | {"recon_error": np.mean(list(errors.values()), axis=0)}
-        pl.DataFrame({"item_id": dataset.item_ids, **per_item}).write_parquet(out / ITEMS)
-        metrics = quality(sids) | reconstruction(errors) | by_popularity(per_item, items.count)
+        encoding = encode_catalogue(model, items, work / SHARDS, self.cfg.shard_rows)
+        table = parted(code_table(encoding, model.layout), self.cfg.collisions, model, items)
+        save_sids(out, item_ids, table, encoding, model.layout.modalities)
+        errors = {name: encoding.whole(ERROR + name) for name in encoding.names(ERROR)}
+        per_item = item_columns(encoding, items.count, table) | {"recon_error": np.mean(list(errors.values()), axis=0)}
+        pl.DataFrame({"item_id": item_ids, **per_item}).write_parquet(out / ITEMS)
+        metrics = quality_of(table) | reconstruction(errors) | by_popularity(per_item, items.count)
         (out / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True))
-        facts = {} if sids.collisions is None else {"collisions": dict(sids.collisions)}
-        return {"modalities": sorted(set(sids.modalities)), **metrics, **facts}
+        facts = {} if table.collisions is None else {"collisions": dict(table.collisions)}
+        return {"modalities": sorted(set(table.modalities)), **metrics, **facts}
 
 
-def assigned(model: Any, items: ItemEmbeddings, item_ids: np.ndarray) -> SemanticIds:
-    """The SIDs of all items, their weights as downstream models take them (spec 1.9)."""
-    encoded = [model.encode(batch) for batch in chunks(items)]
-    codes = torch.cat([part.codes for part in encoded])
-    weights = handover_weights(codes, torch.cat([part.weights for part in encoded]), model.layout.modalities)
-    layout = model.layout
-    table = SidTable(
-        codes=codes, weights=weights, sizes=layout.sizes, modalities=layout.modalities, ordered=layout.ordered
-    )
-    return semantic_ids(item_ids, table, None)
+@dataclass(frozen=True, kw_only=True)
+class CodeTable:
+    """The codes of the whole catalogue, the one array of its size that is held; see `SemanticIds`.
+
+    Attributes:
+        codes: int16 ``[items, slots]``.
+        sizes, modalities, ordered, collisions: as there.
+    """
+
+    codes: Tensor
+    sizes: tuple[int, ...]
+    modalities: tuple[str, ...]
+    ordered: bool
+    collisions: Mapping[str, Any] | None = None
+
+    def sids(self) -> SidTable:
+        """As collision policies take it; they give new slots the weight 1 and leave the others alone."""
+        weights = torch.ones(()).expand(self.codes.shape)
+        return SidTable(
+            codes=self.codes, weights=weights, sizes=self.sizes, modalities=self.modalities, ordered=self.ordered
+        )
 
 
-def semantic_ids(item_ids: np.ndarray, table: SidTable, collisions: Mapping[str, Any] | None) -> SemanticIds:
-    """A table as it is stored."""
-    return SemanticIds(
-        item_ids=item_ids,
-        codes=table.codes.to(torch.int16).numpy(),
-        weights=table.weights.float().numpy(),
-        modalities=table.modalities,
-        sizes=table.sizes,
-        ordered=table.ordered,
-        collisions=collisions,
-    )
+def code_table(encoding: Encoding, layout: Any) -> CodeTable:
+    """The codes as the tokenizer gave them."""
+    codes = torch.from_numpy(encoding.whole(CODES))
+    return CodeTable(codes=codes, sizes=layout.sizes, modalities=layout.modalities, ordered=layout.ordered)
 
 
-def parted(sids: SemanticIds, node: DictConfig, model: Any, items: ItemEmbeddings) -> SemanticIds:
+def parted(table: CodeTable, node: DictConfig, model: Any, items: ItemEmbeddings) -> CodeTable:
     """The SIDs after the collision policy of ``node``, with a record of what it did; what still collides is said."""
-    before = sids.table()
+    if node.name == LEAVE:
+        return table
     policy = construct(without(node, "name"))
-    after = policy(before, lambda rows: model.distances(items.batch(rows.numpy())))
-    slots = before.codes.shape[1]
+    after = policy(table.sids(), lambda rows: model.distances(items.batch(rows.numpy())))
+    slots = table.codes.shape[1]
     left = len(after.codes) - int(codebook.sid_groups(after.codes).max()) - 1
     record = {
         "policy": node.name,
-        "moved": int((after.codes[:, :slots] != before.codes).any(dim=1).sum()),
-        "rate_before": float(codebook.collision_rate(before.codes)),
+        "moved": int((after.codes[:, :slots] != table.codes).any(dim=1).sum()),
+        "rate_before": float(codebook.collision_rate(table.codes)),
         "rate_after": float(codebook.collision_rate(after.codes)),
         "not_resolved": left,
     }
@@ -124,35 +135,109 @@ def parted(sids: SemanticIds, node: DictConfig, model: Any, items: ItemEmbedding
         "collisions %s: %.2f %% of %d items before, %.2f %% after; %d moved, %d found no SID of their own",
         node.name, 100 * record["rate_before"], len(after.codes), 100 * record["rate_after"], record["moved"], left,
     )  # fmt: skip
-    return semantic_ids(sids.item_ids, after, record)
+    return CodeTable(
+        codes=after.codes, sizes=after.sizes, modalities=after.modalities, ordered=after.ordered, collisions=record
+    )
 
 
-def chunks(items: ItemEmbeddings) -> Iterator[ItemBatch]:
-    """The catalogue in order, `CHUNK` items at a time."""
-    for start in range(0, len(items.count), CHUNK):
-        yield items.batch(np.arange(start, min(start + CHUNK, len(items.count))))
+def save_sids(
+    folder: Path, item_ids: np.ndarray, table: CodeTable, encoding: Encoding, modalities: Sequence[str]
+) -> None:
+    """Writes the SIDs as `SemanticIds.save` does, or shard by shard where the catalogue has several.
+
+    Args:
+        folder: of the artifact.
+        item_ids: the catalogue's own ids.
+        table: codes to write.
+        encoding: where their weights are.
+        modalities: of the tokenizer's own slots.
+    """
+    parts = shards_of_sids(item_ids, table, encoding, modalities)
+    if len(encoding.parts) == 1:
+        next(parts).save(folder)
+    else:
+        save_shards(folder, parts, inverse_shards(item_ids, table.codes, len(encoding.parts)))
+
+
+def shards_of_sids(
+    item_ids: np.ndarray, table: CodeTable, encoding: Encoding, modalities: Sequence[str]
+) -> Iterator[SemanticIds]:
+    """The SIDs of each shard, their weights as downstream models take them (spec 1.9)."""
+    mean = mean_behavior_weight(encoding, modalities)
+    for number, part in enumerate(encoding.parts):
+        codes = table.codes[part]
+        own = handover_weights(codes[:, : len(modalities)], encoding.read(number, WEIGHTS), modalities, mean=mean)
+        more = torch.ones(len(codes), codes.shape[1] - own.shape[1])
+        yield SemanticIds(
+            item_ids=item_ids[part],
+            codes=codes.numpy(),
+            weights=torch.cat([own, more], dim=1).numpy(),
+            modalities=table.modalities,
+            sizes=table.sizes,
+            ordered=table.ordered,
+            collisions=table.collisions,
+        )
+
+
+def mean_behavior_weight(encoding: Encoding, modalities: Sequence[str]) -> float:
+    """mean(R) over the catalogue (spec 1.9); 1 where no slot speaks of behavior."""
+    sums = [
+        behavior_sum(encoding.read(number, CODES), encoding.read(number, WEIGHTS), modalities)
+        for number in range(len(encoding.files))
+    ]
+    total, count = sum(total for total, _ in sums), sum(count for _, count in sums)
+    return total / count if count else 1.0
+
+
+def inverse_shards(item_ids: np.ndarray, codes: Tensor, shards: int) -> Iterator[pl.DataFrame]:
+    """The inverse map in ascending order of SIDs, in parts of about as many items; no SID is in two of them."""
+    groups = codebook.sid_groups(codes)
+    order = groups.argsort(stable=True)
+    ends = groups.bincount().cumsum(0)
+    ids = pl.Series("item_id", item_ids)
+    cuts = torch.searchsorted(ends, torch.arange(1, shards) * (len(order) // shards)) if shards > 1 else ends[:0]
+    borders = [0, *ends[cuts].tolist(), len(order)]
+    for start, stop in pairwise(borders):
+        rows = order[start:stop]
+        first = torch.cat([rows.new_ones(1, dtype=torch.bool), groups[rows[1:]] != groups[rows[:-1]]])
+        sorted_ids = pl.DataFrame({"group": groups[rows].numpy(), "item_ids": ids.gather(rows.numpy())})
+        lists = sorted_ids.group_by("group", maintain_order=True).agg(pl.col("item_ids"))["item_ids"]
+        own = pl.Series("codes", codes[rows[first]].numpy(), dtype=pl.Array(pl.Int16, codes.shape[1]))
+        yield pl.DataFrame([own, lists, lists.list.len().alias("items")])
 
 
 def quality(sids: SemanticIds) -> dict[str, float]:
+    """`quality_of` stored SIDs."""
+    codes = torch.from_numpy(sids.codes.astype(np.int16))
+    return quality_of(CodeTable(codes=codes, sizes=sids.sizes, modalities=sids.modalities, ordered=sids.ordered))
+
+
+def quality_of(table: CodeTable) -> dict[str, float]:
     """Codebook figures over the catalogue, PAD excluded; entropies in nats, means over the slots that were learnt."""
-    codes = sids.table().codes
-    counts = codebook.code_counts(codes, sids.sizes)
-    entropy, used = codebook.token_entropy(counts), codebook.utilisation(counts, sids.sizes)
-    length = codebook.active_length(codes).double()
-    ceiling = torch.tensor(sids.sizes, dtype=torch.float64).log().clamp(min=1e-12)  # a slot of one code says nothing: 0
-    learnt = torch.tensor([modality != DEDUP for modality in sids.modalities])
+    codes, items = table.codes, len(table.codes)
+    counts, used_by = torch.zeros((), dtype=torch.int64), torch.zeros((), dtype=torch.int64)
+    for part in codes.split(AT_ONCE):
+        counts = counts + codebook.code_counts(part.long(), table.sizes)
+        used_by = used_by + (part != PAD).sum(dim=0)
+    entropy, used = codebook.token_entropy(counts), codebook.utilisation(counts, table.sizes)
+    length, sharers = codebook.active_length(codes).double(), codebook.group_sizes(codes)
+    unique = torch.tensor(len(sharers) / max(1, items), dtype=torch.float64)
+    ceiling = (
+        torch.tensor(table.sizes, dtype=torch.float64).log().clamp(min=1e-12)
+    )  # a slot of one code says nothing: 0
+    learnt = torch.tensor([modality != DEDUP for modality in table.modalities])
     figures = {
         "entropy": entropy[learnt].mean(),
         "entropy_ratio": (entropy / ceiling)[learnt].mean(),
         "perplexity": codebook.perplexity(counts)[learnt].mean(),
         "utilization": used[learnt].mean(),
-        "unique_rate": codebook.unique_rate(codes),
-        "collision_rate": codebook.collision_rate(codes),
-        "max_collision": codebook.max_collision(codes),
+        "unique_rate": unique,
+        "collision_rate": 1.0 - unique,
+        "max_collision": sharers.max(),
         "mean_active_length": length.mean(),
         "std_active_length": length.std(),
     }
-    for slot, load in enumerate((codes != PAD).double().mean(dim=0)):
+    for slot, load in enumerate(used_by.double() / items):
         figures |= {
             f"slot{slot}/entropy": entropy[slot],
             f"slot{slot}/utilization": used[slot],
@@ -161,36 +246,27 @@ def quality(sids: SemanticIds) -> dict[str, float]:
     return {key: float(value) for key, value in figures.items()}
 
 
-def reconstruction_errors(model: Any, items: ItemEmbeddings) -> dict[str, np.ndarray]:
-    """Squared error of each item, the mean over dimensions of the z-scored target, float32 ``[items]`` by modality."""
-    parts: dict[str, list[np.ndarray]] = {}
-    for batch in chunks(items):
-        targets = model.targets(batch)
-        for name, guess in model.reconstruct(batch).items():
-            error = (guess - targets[name]).square().mean(dim=1)
-            parts.setdefault(name, []).append(error.float().numpy())
-    return {name: np.concatenate(each) for name, each in parts.items()}
-
-
 def reconstruction(errors: Mapping[str, np.ndarray]) -> dict[str, float]:
     """``recon_mse``: mean over modalities; ``recon_mse_<modality>``: mean over items. Predicting the mean gives 1.
 
-    (Spec 13.1.)
+    (Spec 13.1.) ``errors``: squared error of each item, the mean over dimensions of the z-scored target.
     """
     each = {f"recon_mse_{name}": float(np.mean(values, dtype=np.float64)) for name, values in errors.items()}
     return {"recon_mse": float(np.mean(list(each.values()))), **each}
 
 
-def item_columns(model: Any, items: ItemEmbeddings, sids: SemanticIds) -> dict[str, np.ndarray]:
+def item_columns(encoding: Encoding, count: np.ndarray, table: CodeTable) -> dict[str, np.ndarray]:
     """What is worth keeping per item: training count, active slots, and the tokenizer's own diagnostics."""
-    parts = [model.diagnostics(batch) for batch in chunks(items)]
-    own = {name: torch.cat([part[name] for part in parts]).float().numpy() for name in parts[0]}
-    behavior = np.asarray([modality == BEHAVIOR for modality in sids.modalities])
-    active = sids.codes != PAD
-    columns = {"count": items.count, "active_slots": active.sum(axis=1).astype(np.int16), **own}
+    behavior = torch.tensor([modality == BEHAVIOR for modality in table.modalities])
+    own = {name: encoding.whole(OWN + name) for name in encoding.names(OWN)}
+    columns = {"count": count, "active_slots": _used(table.codes), **own}
     if behavior.any():
-        columns["active_behavior_slots"] = active[:, behavior].sum(axis=1).astype(np.int16)
+        columns["active_behavior_slots"] = _used(table.codes[:, behavior])
     return columns
+
+
+def _used(codes: Tensor) -> np.ndarray:
+    return codebook.active_length(codes).to(torch.int16).numpy()
 
 
 def by_popularity(columns: Mapping[str, np.ndarray], count: np.ndarray) -> dict[str, float]:

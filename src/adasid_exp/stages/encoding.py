@@ -1,0 +1,108 @@
+"""The pass of a tokenizer over a catalogue, shard by shard: what is finished stays, memory is that of one shard."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
+from adasid_exp.types import ItemBatch
+
+log = logging.getLogger(__name__)
+
+CHUNK = 4096
+"""Items encoded at once; codes do not depend on it."""
+
+CODES, WEIGHTS, ERROR, OWN = "codes", "weights", "error/", "own/"
+"""Tensors of a shard: SIDs, what the router gave, squared errors by modality, a method's own columns by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """An encoded catalogue on disk.
+
+    Attributes:
+        files: the shards, in the order of the catalogue.
+        parts: the rows of each.
+    """
+
+    files: tuple[Path, ...]
+    parts: tuple[slice, ...]
+
+    def names(self, prefix: str) -> list[str]:
+        """The columns whose name starts so, without it, in the order of the method."""
+        with safe_open(self.files[0], "pt") as shard:
+            order = shard.metadata()["order"].split("\n")
+        return [name.removeprefix(prefix) for name in order if name.startswith(prefix)]
+
+    def read(self, number: int, name: str) -> Tensor:
+        """One tensor of one shard, ``[rows, ...]``."""
+        with safe_open(self.files[number], "pt") as shard:
+            return shard.get_tensor(name)
+
+    def whole(self, name: str) -> np.ndarray:
+        """One column of the whole catalogue, ``[items, ...]``."""
+        return np.concatenate([self.read(number, name).numpy() for number in range(len(self.files))])
+
+
+def encode_catalogue(model: Any, items: ItemEmbeddings, folder: Path, shard_rows: int) -> Encoding:
+    """Encodes what an earlier attempt has not.
+
+    Args:
+        model: a trained tokenizer.
+        items: the catalogue; read `CHUNK` rows at a time.
+        folder: of the shards; outlives an interruption.
+        shard_rows: items of one shard.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = len(items.count)
+    parts = tuple(slice(start, min(start + shard_rows, count)) for start in range(0, count, shard_rows))
+    files = tuple(folder / f"{part.start:011d}-{part.stop:011d}.safetensors" for part in parts)
+    started = time.monotonic()
+    missing = [(part, file) for part, file in zip(parts, files, strict=True) if not file.exists()]
+    for done, (part, file) in enumerate(missing, start=1):
+        save_shard(encode_rows(model, items, part), file)
+        if len(parts) > 1:
+            left = (time.monotonic() - started) / done * (len(missing) - done)
+            log.info("encoded %d of %d items, %.0f s left", part.stop, count, left)
+    return Encoding(files=files, parts=parts)
+
+
+def encode_rows(model: Any, items: ItemEmbeddings, part: slice) -> dict[str, Tensor]:
+    """SIDs, weights, errors and own columns of some rows, ``[rows, ...]`` by name."""
+    found: dict[str, list[Tensor]] = {}
+    for batch in chunks(items, part):
+        encoded, targets = model.encode(batch), model.targets(batch)
+        columns = {CODES: encoded.codes.to(torch.int16), WEIGHTS: encoded.weights.float()}
+        for name, guess in model.reconstruct(batch).items():
+            columns[ERROR + name] = (guess - targets[name]).square().mean(dim=1).float()
+        columns |= {OWN + name: values.float() for name, values in model.diagnostics(batch).items()}
+        for name, values in columns.items():
+            found.setdefault(name, []).append(values.cpu())
+    return {name: torch.cat(values) for name, values in found.items()}
+
+
+def save_shard(columns: dict[str, Tensor], file: Path) -> None:
+    """Writes a shard whole or not at all."""
+    unfinished = file.with_suffix(".unfinished")
+    save_file(
+        {name: values.contiguous() for name, values in columns.items()}, unfinished, {"order": "\n".join(columns)}
+    )
+    os.replace(unfinished, file)
+
+
+def chunks(items: ItemEmbeddings, part: slice) -> Iterator[ItemBatch]:
+    """Rows of the catalogue in order, `CHUNK` at a time."""
+    for start in range(part.start, part.stop, CHUNK):
+        yield items.batch(np.arange(start, min(start + CHUNK, part.stop)))
