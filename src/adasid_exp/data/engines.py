@@ -7,6 +7,7 @@ import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cached_property
 from typing import Any, TypeVar
 
 from adasid_exp.types import UserError
@@ -43,15 +44,19 @@ class Local(Engine):
                 work(job)
                 yield job
             return
-        # Polars' threads do not survive a fork.
-        with ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            futures = {pool.submit(work, job): job for job in jobs}
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    yield futures[future]
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        futures = {self._pool.submit(work, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    @cached_property
+    def _pool(self) -> ProcessPoolExecutor:
+        """Started once, since a process takes seconds; spawned, since polars' threads do not survive a fork."""
+        return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 class Ray(Engine):
