@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from adasid_exp.functional.kmeans import cluster_sums, kmeans
+from adasid_exp.functional.kmeans import cluster_sums, kmeans, lloyd
 
 
 def generator(seed=0):
@@ -97,3 +97,16 @@ def test_sums_by_cluster():
 def test_unusable_points_raise(points):
     with pytest.raises(ValueError, match="k-means needs finite points"):
         kmeans(points, size=2, iterations=1, generator=generator(), spherical=False)
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("shift", [0.0, 20.0])
+def test_rows_that_bounds_spare_are_where_comparing_all_puts_them(noise, shift):
+    # Law: so many single steps, each of which compares every row with every centroid.
+    points = clustered(noise=noise) + shift
+    centroids, codes = lloyd(points, points[:60], iterations=40, spherical=False)
+    expected = points[:60]
+    for _ in range(40):
+        expected, nearest = lloyd(points, expected, iterations=1, spherical=False)
+    assert torch.equal(codes, nearest)
+    torch.testing.assert_close(centroids, expected)
