@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from adasid_exp.artifacts.item_vectors import Vectors
 from adasid_exp.types import ItemBatch, UserError
 
 _NAMES = "modalities.json"
@@ -22,14 +23,14 @@ class ItemEmbeddings:
     """What tokenizers read: modalities by name, in a fixed order, for one task's training part.
 
     Attributes:
-        features: not standardized, float32 ``[items, dim]`` by modality; row i is item i.
+        features: not standardized, float32 ``[items, dim]`` by modality, in memory or on disk; row i is item i.
         count: interactions in the task's training part, int64 ``[items]``.
 
     Raises:
         ValueError: where shapes or dtypes disagree.
     """
 
-    features: Mapping[str, np.ndarray]
+    features: Mapping[str, Vectors]
     count: np.ndarray
 
     def __post_init__(self) -> None:
@@ -64,12 +65,12 @@ class ItemEmbeddings:
             UserError: where a value is NaN or infinite, with the modality and the first such row.
         """
         for name, table in self.features.items():
-            _require_finite(name, table)
+            _require_finite(name, table[:])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _NAMES).write_text(json.dumps(list(self.features)), encoding="utf-8")
         np.save(folder / _COUNT, self.count)
         for position, table in enumerate(self.features.values()):
-            np.save(folder / _table_file(position), table)
+            np.save(folder / _table_file(position), table[:])
 
     @classmethod
     def load(cls, folder: Path) -> Self:

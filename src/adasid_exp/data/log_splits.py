@@ -94,8 +94,16 @@ def _rows_before(time: np.ndarray, offsets: np.ndarray, tick: int) -> np.ndarray
     return offsets[:-1] + counts
 
 
+class LogRule(ABC):
+    """A split of logs as a config node."""
+
+    @abstractmethod
+    def __call__(self, logs: PreparedLogs) -> LogSplit:
+        """The rule for these logs."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class LastInteractions:
+class LastInteractions(LogRule):
     """The retrieval split of logs as a config node."""
 
     def __call__(self, logs: PreparedLogs) -> LastHeldOut:
@@ -104,7 +112,7 @@ class LastInteractions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedWindows:
+class PreparedWindows(LogRule):
     """The ranking split of logs as a config node: the windows that `stage=prepare` chose and counted popularity for."""
 
     def __call__(self, logs: PreparedLogs) -> Cut:

@@ -46,6 +46,9 @@ AT_ONCE = 2**20
 
 ITEMS = "items.parquet"
 
+ItemIds = np.ndarray | pl.Series
+"""The catalogue's own ids, strings ``[items]``."""
+
 LEAVE = "none"
 """The collision policy that leaves SIDs as they are."""
 
@@ -140,9 +143,7 @@ def parted(table: CodeTable, node: DictConfig, model: Any, items: ItemEmbeddings
     )
 
 
-def save_sids(
-    folder: Path, item_ids: np.ndarray, table: CodeTable, encoding: Encoding, modalities: Sequence[str]
-) -> None:
+def save_sids(folder: Path, item_ids: ItemIds, table: CodeTable, encoding: Encoding, modalities: Sequence[str]) -> None:
     """Writes the SIDs as `SemanticIds.save` does, or shard by shard where the catalogue has several.
 
     Args:
@@ -160,7 +161,7 @@ def save_sids(
 
 
 def shards_of_sids(
-    item_ids: np.ndarray, table: CodeTable, encoding: Encoding, modalities: Sequence[str]
+    item_ids: ItemIds, table: CodeTable, encoding: Encoding, modalities: Sequence[str]
 ) -> Iterator[SemanticIds]:
     """The SIDs of each shard, their weights as downstream models take them (spec 1.9)."""
     mean = mean_behavior_weight(encoding, modalities)
@@ -169,7 +170,7 @@ def shards_of_sids(
         own = handover_weights(codes[:, : len(modalities)], encoding.read(number, WEIGHTS), modalities, mean=mean)
         more = torch.ones(len(codes), codes.shape[1] - own.shape[1])
         yield SemanticIds(
-            item_ids=item_ids[part],
+            item_ids=np.asarray(item_ids[part]),
             codes=codes.numpy(),
             weights=torch.cat([own, more], dim=1).numpy(),
             modalities=table.modalities,
@@ -189,12 +190,12 @@ def mean_behavior_weight(encoding: Encoding, modalities: Sequence[str]) -> float
     return total / count if count else 1.0
 
 
-def inverse_shards(item_ids: np.ndarray, codes: Tensor, shards: int) -> Iterator[pl.DataFrame]:
+def inverse_shards(item_ids: ItemIds, codes: Tensor, shards: int) -> Iterator[pl.DataFrame]:
     """The inverse map in ascending order of SIDs, in parts of about as many items; no SID is in two of them."""
     groups = codebook.sid_groups(codes)
     order = groups.argsort(stable=True)
     ends = groups.bincount().cumsum(0)
-    ids = pl.Series("item_id", item_ids)
+    ids = as_series(item_ids)
     cuts = torch.searchsorted(ends, torch.arange(1, shards) * (len(order) // shards)) if shards > 1 else ends[:0]
     borders = [0, *ends[cuts].tolist(), len(order)]
     for start, stop in pairwise(borders):
@@ -204,6 +205,12 @@ def inverse_shards(item_ids: np.ndarray, codes: Tensor, shards: int) -> Iterator
         lists = sorted_ids.group_by("group", maintain_order=True).agg(pl.col("item_ids"))["item_ids"]
         own = pl.Series("codes", codes[rows[first]].numpy(), dtype=pl.Array(pl.Int16, codes.shape[1]))
         yield pl.DataFrame([own, lists, lists.list.len().alias("items")])
+
+
+def as_series(item_ids: ItemIds) -> pl.Series:
+    """Ids as polars holds them, 16 bytes a short one; taken over in parts, since each becomes a Python string first."""
+    parts = [pl.Series("item_id", item_ids[start : start + AT_ONCE]) for start in range(0, len(item_ids), AT_ONCE)]
+    return pl.concat(parts)
 
 
 def quality(sids: SemanticIds) -> dict[str, float]:
@@ -220,8 +227,10 @@ def quality_of(table: CodeTable) -> dict[str, float]:
         counts = counts + codebook.code_counts(part.long(), table.sizes)
         used_by = used_by + (part != PAD).sum(dim=0)
     entropy, used = codebook.token_entropy(counts), codebook.utilisation(counts, table.sizes)
-    length, sharers = codebook.active_length(codes).double(), codebook.group_sizes(codes)
-    unique = torch.tensor(len(sharers) / max(1, items), dtype=torch.float64)
+    sharers = codebook.group_sizes(codes)
+    unique, most = torch.tensor(len(sharers) / max(1, items), dtype=torch.float64), sharers.max()
+    del sharers  # as long as the catalogue has SIDs
+    length = torch.cat([codebook.active_length(part).double() for part in codes.split(AT_ONCE)])
     ceiling = (
         torch.tensor(table.sizes, dtype=torch.float64).log().clamp(min=1e-12)
     )  # a slot of one code says nothing: 0
@@ -233,7 +242,7 @@ def quality_of(table: CodeTable) -> dict[str, float]:
         "utilization": used[learnt].mean(),
         "unique_rate": unique,
         "collision_rate": 1.0 - unique,
-        "max_collision": sharers.max(),
+        "max_collision": most,
         "mean_active_length": length.mean(),
         "std_active_length": length.std(),
     }
@@ -266,7 +275,7 @@ def item_columns(encoding: Encoding, count: np.ndarray, table: CodeTable) -> dic
 
 
 def _used(codes: Tensor) -> np.ndarray:
-    return codebook.active_length(codes).to(torch.int16).numpy()
+    return torch.cat([codebook.active_length(part).short() for part in codes.split(AT_ONCE)]).numpy()
 
 
 def by_popularity(columns: Mapping[str, np.ndarray], count: np.ndarray) -> dict[str, float]:

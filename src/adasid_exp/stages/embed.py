@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from adasid_exp.artifacts.dataset import Dataset
+from adasid_exp.artifacts.item_vectors import VECTORS, link_shards
+from adasid_exp.artifacts.prepared_logs import PreparedLogs
 from adasid_exp.artifacts.store import Manifest
 from adasid_exp.stages.base import Stage, plain
+from adasid_exp.stages.loading import holds_logs
 from adasid_exp.stages.prepare import Prepare
 from adasid_exp.types import UserError
-
-VECTORS = "vectors.npy"
 
 
 class Embed(Stage):
@@ -58,6 +59,8 @@ class Embed(Stage):
         return {"dataset": Prepare(self.cfg)}
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+        if holds_logs(inputs["dataset"]):
+            return self._shards(PreparedLogs.load(inputs["dataset"]), out)
         dataset = Dataset.load(inputs["dataset"])
         if self.node.use_array and self.modality in dataset.arrays:
             vectors, source = (
@@ -68,6 +71,16 @@ class Embed(Stage):
             vectors, source = self._encode(dataset)
         np.save(out / VECTORS, vectors)
         return {"dim": int(vectors.shape[1]), "source": source}
+
+    def _shards(self, logs: PreparedLogs, out: Path) -> dict[str, Any]:
+        """Logs are too large to be encoded here: they bring their embeddings, and those are linked."""
+        if not self.node.use_array or self.node.encoder is not None:
+            raise UserError(
+                f"logs bring their embeddings: modalities.{self.modality} needs use_array=true encoder=null"
+            )
+        shards = logs.embeddings(self.modality)
+        link_shards(shards, out)
+        return {"dim": shards.dim, "source": "embeddings that came with the logs"}
 
     def _array_note(self, inputs: Mapping[str, Path]) -> str:
         notes = Manifest.load(inputs["dataset"]).facts["notes"]

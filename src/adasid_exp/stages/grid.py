@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -39,6 +39,7 @@ class Row:
         label: as printed.
         reference: a row that needs no SID and always runs.
         parts: this row's own overrides in each block it appears in.
+        on_data: overrides that hold on one data set only, by its name.
         paper: the paper's figures by data set, then ``metrics.json`` key.
         series: the curve of the figures that the row is a point of, and
         x: where on it.
@@ -47,6 +48,7 @@ class Row:
     label: str
     reference: bool
     parts: Mapping[str, tuple[str, ...]]
+    on_data: Mapping[str, tuple[str, ...]]
     paper: Mapping[str, Mapping[str, float]]
     series: str | None
     x: float | None
@@ -132,7 +134,7 @@ def _grid(tree: Any) -> Grid:
 OPTIONAL: Mapping[str, Any] = {"notes": (), "profiles": {}, "compared": {}, "focus": None, "figures": {}}
 """Keys a grid file may leave out."""
 
-ROW_KEYS = {"label", "reference", "parts", "everywhere", "paper", "series", "x"}
+ROW_KEYS = {"label", "reference", "parts", "everywhere", "on_data", "paper", "series", "x"}
 
 
 def _row(node: Mapping[str, Any], parts: Sequence[str]) -> Row:
@@ -146,6 +148,7 @@ def _row(node: Mapping[str, Any], parts: Sequence[str]) -> Row:
         label=node["label"],
         reference=node.get("reference", False),
         parts={name: (*shared, *(own or ())) for name, own in chosen.items()},
+        on_data={data: tuple(own) for data, own in node.get("on_data", {}).items()},
         paper=node.get("paper", {}),
         series=node.get("series"),
         x=node.get("x"),
@@ -166,6 +169,14 @@ def choose_rows(grid: Grid, methods: Sequence[str] | None) -> dict[str, Row]:
             hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(grid.rows)}"
             raise UserError(f"grid {grid.name} has no row {method!r}; {hint}")
     return {name: row for name, row in grid.rows.items() if row.reference or name in methods}
+
+
+def rows_on(rows: Mapping[str, Row], data: str) -> dict[str, Row]:
+    """The rows with what they override on the data set ``data``."""
+    return {
+        name: replace(row, parts={part: (*own, *row.on_data.get(data, ())) for part, own in row.parts.items()})
+        for name, row in rows.items()
+    }
 
 
 def cells_of(grid: Grid, rows: Mapping[str, Row], seeds: Sequence[int], shared: Sequence[str]) -> list[Cell]:

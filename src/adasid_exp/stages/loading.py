@@ -1,25 +1,65 @@
-"""What several stages read: a task's data set and split, and the sequences made from them."""
+"""What several stages read: a task's data and split, whatever form the data have."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from adasid_exp.artifacts.dataset import Dataset
-from adasid_exp.data.sequences import SequenceDataModule
+from adasid_exp.artifacts.prepared_logs import INDEX, PreparedLogs
+from adasid_exp.data.log_splits import LogRule
+from adasid_exp.data.log_task import LogTask
 from adasid_exp.data.splits import Split
+from adasid_exp.data.task_data import TableTask, TaskData
+from adasid_exp.types import UserError
+
+STREAMING = ("buffer", "held_interactions")
+"""Keys of `scale` that data which are streamed read, and other data do not have."""
+
+
+def holds_logs(folder: Path) -> bool:
+    """Whether a `prepare` artifact is of logs."""
+    return (folder / INDEX).is_file()
+
+
+def load_task(cfg: DictConfig, task: str, folder: Path) -> TaskData:
+    """The data of a `prepare` artifact, split for ``task``.
+
+    Raises:
+        UserError: the split is for another form of data, or `scale` says nothing of streaming.
+    """
+    rule = instantiate(cfg.splits[task])
+    if isinstance(rule, LogRule) != holds_logs(folder):
+        fitting = "logs" if holds_logs(folder) else "default"
+        raise UserError(f"splits.{task} does not fit data={cfg.data.name}: choose splits={fitting}")
+    if not holds_logs(folder):
+        dataset = Dataset.load(folder)
+        return TableTask(dataset=dataset, split=rule(dataset), history=cfg.scale.history, seed=cfg.seed)
+    missing = [name for name in STREAMING if name not in cfg.scale]
+    if missing:
+        raise UserError(f"data={cfg.data.name} is streamed and needs scale.{missing[0]}: choose scale=logs")
+    logs = PreparedLogs.load(folder)
+    streaming = {name: cfg.scale[name] for name in STREAMING}
+    return LogTask(logs=logs, split=rule(logs), history=cfg.scale.history, seed=cfg.seed, **streaming)
+
+
+def streaming_settings(cfg: DictConfig) -> dict[str, Any]:
+    """For `Stage.settings`: what decides the order in which streamed data come; nothing for other data."""
+    return {name: cfg.scale[name] for name in STREAMING if name in cfg.scale}
 
 
 def load_split(cfg: DictConfig, task: str, folder: Path) -> tuple[Dataset, Split]:
-    """The data set of a `prepare` artifact and a task's split of it."""
+    """The data set of a `prepare` artifact and a task's split of it, for stages that need all rows at hand.
+
+    Raises:
+        UserError: the data are logs.
+    """
+    if holds_logs(folder):
+        raise UserError(
+            f"stage={cfg.stage._target_.rsplit('.', 1)[1].lower()} reads tables, data={cfg.data.name} is logs"
+        )
     dataset = Dataset.load(folder)
     return dataset, instantiate(cfg.splits[task])(dataset)
-
-
-def sequences(cfg: DictConfig, node: DictConfig, dataset: Dataset, split: Split) -> SequenceDataModule:
-    """Next-item batches, of the size that ``node.fit`` names."""
-    return SequenceDataModule(
-        dataset=dataset, split=split, batch_size=node.fit.batch_size, history=cfg.scale.history, seed=cfg.seed
-    )

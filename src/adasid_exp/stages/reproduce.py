@@ -39,7 +39,7 @@ from adasid_exp.reporting.table import (
 )
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.compare import Comparison, comparison_frame, comparisons
-from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, load_grid
+from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, load_grid, rows_on
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.stages.schedule import Progress, jobs_of, run_jobs, stage_of
 from adasid_exp.types import UserError
@@ -67,7 +67,7 @@ class Reproduce:
         """
         asked = self.cfg.stage
         grid = load_grid(asked.grid)
-        rows = choose_rows(grid, asked.methods)
+        rows = rows_on(choose_rows(grid, asked.methods), self.cfg.data.name)
         cells = cells_of(grid, rows, asked.seeds or grid.seeds, own_overrides())
         started = time.perf_counter()
         failed = self._make(cells, store)

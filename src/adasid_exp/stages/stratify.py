@@ -13,13 +13,13 @@ import polars as pl
 import torch
 
 from adasid_exp.artifacts.results import METRICS, Results
-from adasid_exp.data.splits import training_counts
+from adasid_exp.data.task_data import TaskData
 from adasid_exp.functional.click import wins_by_group
 from adasid_exp.functional.ranking import expected_ndcg, expected_recall
 from adasid_exp.functional.strata import MIDDLE, NAMES, strata_of
 from adasid_exp.stages.assign import ITEMS, Assign
 from adasid_exp.stages.base import Stage, TaskStage
-from adasid_exp.stages.loading import load_split
+from adasid_exp.stages.loading import load_task
 from adasid_exp.stages.prepare import Prepare
 from adasid_exp.stages.rank import Rank
 from adasid_exp.stages.retrieve import Retrieve
@@ -46,11 +46,10 @@ class Stratify(TaskStage):
         return {"dataset": Prepare(self.cfg), "run": run}
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset, split = load_split(self.cfg, self.split_name, inputs["dataset"])
-        count = training_counts(dataset, split)
+        task = load_task(self.cfg, self.split_name, inputs["dataset"])
+        count = self.popularity(task)
         strata = strata_of(count, self.cfg.stage.share, TIE_SEED)
-        held_out = np.zeros(len(dataset.user_ids), dtype=np.int64)
-        held_out[dataset.user[split.test]] = dataset.item[split.test]
+        held_out = task.held_out()
         found = self.read(inputs["run"])
         metrics = {
             f"{NAMES[stratum]}/{name}": value
@@ -66,6 +65,10 @@ class Stratify(TaskStage):
     def split_name(self) -> str:
         """The task whose training part popularity is counted in."""
         return self.task
+
+    def popularity(self, task: TaskData) -> np.ndarray:
+        """What head and tail are told by, int64 ``[items]``."""
+        return task.counts()
 
     def read(self, run: Path) -> Mapping[str, np.ndarray]:
         """What the run's artifact keeps of each test row, as columns."""
@@ -91,6 +94,9 @@ class StratifyRank(Stratify):
     @property
     def split_name(self) -> str:
         return "ranking"
+
+    def popularity(self, task: TaskData) -> np.ndarray:
+        return task.popularity()
 
     def figures(self, rows: Mapping[str, np.ndarray], inside: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
         chosen = inside[rows["item"]]
