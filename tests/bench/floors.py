@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
+import numba
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,3 +29,28 @@ def flops_of(step: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
+
+
+LANES = 16
+"""Float32 numbers of one 64-byte load."""
+
+
+def load_port(lookups: float) -> float:
+    """Seconds that so many table look-ups take a user, at one 64-byte load a cycle that serves 16 users."""
+    return lookups / LANES / cycles_per_second()
+
+
+def cycles_per_second(steps: int = 20_000_000) -> float:
+    """The clock, from a chain of multiplications and additions, four cycles a link on any x86-64 of today."""
+    _chain(10)
+    start = time.process_time()
+    _chain(steps)
+    return 4 * steps / (time.process_time() - start)
+
+
+@numba.njit
+def _chain(steps: int) -> int:
+    value = 1
+    for _ in range(steps):
+        value = value * 6364136223846793005 + 1442695040888963407
+    return value

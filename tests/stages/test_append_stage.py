@@ -33,14 +33,15 @@ def new_items(folder: Path, runs: Path, ids: list[str]) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_new_items_join_published_ones(adasid: Callable, tmp_path: Path) -> None:
     published = SemanticIds.load(where(adasid("stage=assign", *METHOD, runs=tmp_path)))
     folder = new_items(tmp_path / "new", tmp_path, ["n1", "n2", "n3"])
-    both = SemanticIds.load(where(adasid("stage=append_sids", f"stage.items={folder}", *METHOD, runs=tmp_path)))
+    both = SemanticIds.load(where(adasid("stage=append_sids", f"stage.new_items={folder}", *METHOD, runs=tmp_path)))
     assert both.item_ids.tolist() == [*published.item_ids.tolist(), "n1", "n2", "n3"]
     np.testing.assert_array_equal(both.codes[:-3], published.codes)
     np.testing.assert_array_equal(both.weights[:-3], published.weights)
     known = new_items(tmp_path / "known", tmp_path, ["n4", str(published.item_ids[5])])
-    refused = adasid("stage=append_sids", f"stage.items={known}", *METHOD, runs=tmp_path)
+    refused = adasid("stage=append_sids", f"stage.new_items={known}", *METHOD, runs=tmp_path)
     assert refused.returncode == 2
     assert f"row 2: item {published.item_ids[5]} has a published SID" in refused.stderr.splitlines()[-1]

@@ -78,12 +78,12 @@ def sid_groups(codes: Tensor) -> Tensor:
     """Group number of each item, int64 ``[items]``: equal for equal SIDs (PADs included), ordered by SID."""
     key = codes.new_zeros(codes.shape[0], dtype=torch.int64)
     bound = 1
-    for column in codes.T:  # so that codes of 16 bits are widened one slot at a time
+    for column in codes.T:  # in place: nothing but the key has the length of the catalogue and 64 bits
         width = int(column.max()) + 2 if column.numel() else 1
         if bound * width > KEY_LIMIT:
             key = key.unique(return_inverse=True)[1]
             bound = codes.shape[0]
-        key = key * width + (column.long() - PAD)
+        key.mul_(width).add_(column).sub_(PAD)
         bound *= width
     return key.unique(return_inverse=True)[1]
 

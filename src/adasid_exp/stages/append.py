@@ -52,9 +52,9 @@ class AppendSids(TaskStage):
     @property
     def items(self) -> Path:
         """The folder of new items."""
-        if self.cfg.stage.items is None:
-            raise UserError("stage.items: name the folder of the new items (items.parquet and <modality>.npy)")
-        return Path(self.cfg.stage.items)
+        if self.cfg.stage.new_items is None:
+            raise UserError("stage.new_items: name the folder of the new items (items.parquet and <modality>.npy)")
+        return Path(self.cfg.stage.new_items)
 
     def settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = {"collisions": identity(self.cfg.collisions), "items": fingerprint(self.items)}
