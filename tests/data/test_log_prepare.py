@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -197,6 +198,7 @@ KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
+from types import SimpleNamespace
 from raw_logs import reader
 reader({raw!r}).prepare(work=Path({work!r}), out=Path({out!r}), minimum_interactions=4)
 """
@@ -244,3 +246,14 @@ def test_partitions_follow_from_rows_and_memory(raw: Path) -> None:
     rows = len(EVENTS)
     assert reader(raw, partitions=None, memory_gib=2 * 128 * rows / 2**30).partitions == 1
     assert reader(raw, partitions=None, memory_gib=2 * 128 * rows / 2**30 / 2.5).partitions == 3
+
+
+@pytest.mark.parametrize(("million", "read", "partitions"), [(1, 1, 1), (100, 1, 96), (10_000, 8, 597), (75_000, 8, 4471)])
+def test_pieces_grow_with_the_logs_until_memory_bounds_them(
+    million: int, read: int, partitions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, 4 GiB: 2^31 / 256 = 8 Mi rows are read, 2^31 / 128 = 16 Mi sorted at once; 1 Mi below 256 Mi rows."""
+    logs = reader("nowhere", memory_gib=4, partitions=None)
+    monkeypatch.setattr(type(logs), "surveyed", (SimpleNamespace(rows=million * 10**6), {}))
+    assert logs.rows_at_once == read << 20
+    assert logs.partitions == partitions

@@ -23,6 +23,9 @@ VERSION = 1
 """Raised when the preparation changes what it makes; part of the fingerprint."""
 READ_BYTES, SORT_BYTES = 256, 128
 """Memory that a row takes at most while shards are read, and while a partition is sorted."""
+SMALL = 1 << 20
+"""Rows that lie in the processor's caches: larger pieces only where there would be too many of them."""
+MOST_READS, MOST_PARTITIONS = 1024, 256
 
 
 class Logs(Reader):
@@ -74,9 +77,16 @@ class Logs(Reader):
         return survey_events(self.source, self.events, bad), bad.skipped
 
     @property
+    def rows_at_once(self) -> int:
+        """Rows that are read at once."""
+        return max(1, min(self.memory // READ_BYTES, max(SMALL, self.surveyed[0].rows // MOST_READS)))
+
+    @property
     def partitions(self) -> int:
         """Into how many parts the users are divided."""
-        return self.wanted_partitions or max(1, -(-self.surveyed[0].rows * SORT_BYTES // self.memory))
+        rows = self.surveyed[0].rows
+        most = max(1, min(self.memory // SORT_BYTES, max(SMALL, rows // MOST_PARTITIONS)))
+        return self.wanted_partitions or max(1, -(-rows // most))
 
     def fingerprint(self) -> dict[str, Any]:
         """Sampled digests of all files, the formats, and the number of partitions (not what decided it).
@@ -112,7 +122,7 @@ class Logs(Reader):
             items=self.items,
             survey=survey,
             on_bad_row=self.on_bad_row,
-            rows_at_once=max(1, self.memory // READ_BYTES),
+            rows_at_once=self.rows_at_once,
             partitions=self.partitions,
             minimum=minimum_interactions,
             keep=self.keep,
