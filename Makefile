@@ -19,22 +19,25 @@ BIN     := $(VENV)/bin
 INSTALL  = $(BIN)/uv pip install -q --python $(BIN)/python $(if $(LINKS),--find-links $(LINKS)) -c constraints.txt "$(TORCH)" -e ".[$(EXTRAS)]"
 RUN      = OMP_NUM_THREADS=1 $(BIN)/python -m adasid_exp
 
-# DATA: `toy`, or a folder with Beauty in either form.
+# DATA: `toy`, `logs:` and a folder of sharded logs (or a URL), or a folder with Beauty in either form.
+LOGS := $(patsubst logs:%,%,$(filter logs:%,$(DATA)))
 ifeq ($(DATA),toy)
   WHAT = data=toy
+else ifneq ($(LOGS),)
+  WHAT = data=logs data.root=$(if $(findstring ://,$(LOGS)),$(LOGS),$(abspath $(LOGS)))
 else
   WHAT = data=beauty data.root=$(abspath $(DATA))
 endif
 CHOSEN = $(if $(METHODS),stage.methods=[$(METHODS)]) $(if $(SEEDS),stage.seeds=[$(SEEDS)]) $(if $(JOBS),stage.jobs=$(JOBS)) $(ARGS)
 
-HAVE_DATA = test "$(DATA)" = toy || test -d "$(DATA)" || { echo "no data in $(DATA): get Amazon Beauty with 'make data-beauty', or name its folder: make $@ DATA=path/to/beauty (DATA=toy needs none)"; exit 2; }
+HAVE_DATA = test "$(DATA)" = toy || test -d "$(if $(LOGS),$(LOGS),$(DATA))" $(if $(findstring ://,$(LOGS)),|| true )|| { echo "no data in $(DATA): get Amazon Beauty with 'make data-beauty', or name its folder: make $@ DATA=path/to/beauty (DATA=toy needs none)"; exit 2; }
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: DATA=toy|FOLDER (default data/beauty)  METHODS=rq_vae,ada_sid  SEEDS=0,1,2  JOBS=2  ARGS='any=override'"
+	@echo "  variables: DATA=toy|FOLDER|logs:FOLDER (default data/beauty)  METHODS=rq_vae,ada_sid  SEEDS=0,1,2  JOBS=2  ARGS='any=override'"
 
 .PHONY: setup
 setup: $(VENV)/.stamp  ## make .venv with everything in it
