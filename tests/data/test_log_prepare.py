@@ -144,8 +144,8 @@ def test_ray_gives_the_same_bytes(raw: Path, undisturbed: PreparedLogs, tmp_path
     try:
         engine = Ray(address=None, cpus=0.5, in_flight=4)
         assert digests(prepared(reader(raw, engine=engine), tmp_path, 4)) == digests(undisturbed)
-        with pytest.raises(UserError, match="no-such-folder"):
-            prepared(reader(raw / "no-such-folder", engine=engine), tmp_path / "none")
+        with pytest.raises(UserError, match=r"part-000.parquet, row 1: timestamp \d+ lies outside 2099"):
+            prepared(reader(raw, engine=engine, form={"since": "2099-01-01"}), tmp_path / "fault")
     finally:
         ray.shutdown()
 
