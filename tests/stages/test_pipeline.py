@@ -19,6 +19,7 @@ import pytest
 
 from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.artifacts.store import Manifest
+from adasid_exp.stages.preemption import RESUMABLE
 from conftest import MICRO, command, environment
 
 
@@ -128,6 +129,19 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(kill_when: Callable, tmp_path
 
 
 @pytest.mark.slow
+def test_sigterm_is_one_line_and_the_resumable_exit_code(kill_when: Callable, tmp_path: Path) -> None:
+    asked = ["stage=tokenize", "tokenizer=rq_vae", "tokenizer.fit.epochs=50000", *MICRO]
+    resume_point = "tokenize-*/checkpoints/resume.ckpt"
+    said = kill_when(asked, tmp_path, lambda: any((tmp_path / ".work").glob(resume_point)), signal.SIGTERM)
+    assert said.returncode == RESUMABLE == 75
+    assert said.stderr.count("SIGTERM: saved step") == 1
+    assert said.stderr.strip().splitlines()[-1].endswith(
+        f"stopped by SIGTERM; what was finished is kept in {tmp_path}, the same command goes on from there"
+    )
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.slow
 def test_sids_and_their_inverse_agree_with_the_catalogue(adasid: Callable) -> None:
     folder = where(adasid("stage=assign", "tokenizer=ada_sid", *MICRO))
     sids = SemanticIds.load(folder)
@@ -206,7 +220,7 @@ def workers_of(parent: int) -> list[int]:
     ("how", "code", "reason"),
     [
         (signal.SIGKILL, 2, "a worker died while making"),
-        (signal.SIGTERM, 130, "stopped; what was finished is kept"),
+        (signal.SIGTERM, RESUMABLE, "stopped by SIGTERM; what was finished is kept"),
     ],
 )
 def test_a_grid_whose_worker_goes_ends_in_one_line(how: signal.Signals, code: int, reason: str, tmp_path: Path) -> None:

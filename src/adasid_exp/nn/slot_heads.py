@@ -32,7 +32,7 @@ class SlotTokens(nn.Module):
         """Tokens ``[..., dim]`` of items given as flat table rows, int32 ``[..., slots]``."""
         table = F.pad(torch.bmm(self.embeddings.table, self.maps), (0, 0, 0, 1)).flatten(0, 1)
         tokens = F.embedding_bag(rows.flatten(0, -2), table, mode="sum")
-        return self.norm(tokens.view(*rows.shape[:-1], -1))
+        return self.norm(tokens.view(*rows.shape[:-1], table.shape[1]))
 
 
 class SlotTable(nn.Module):
@@ -70,7 +70,7 @@ class SlotHeads(nn.Module):
 
         ``bias`` ``[slots, 1, classes]`` is added to them: -inf for classes that a slot does not have.
         """
-        hidden = F.relu(self.first(states)).view(len(states), self.slots, -1).transpose(0, 1)
+        hidden = F.relu(self.first(states)).unflatten(1, (self.slots, self.second.shape[1])).transpose(0, 1)
         words = F.normalize(torch.bmm(hidden, self.second), dim=-1)
         classes = F.normalize(self.output.table, dim=-1) / self.temperature
         return torch.baddbmm(bias, words, classes.mT)

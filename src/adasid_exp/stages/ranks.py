@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from multiprocessing import connection, get_context, parent_process
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -168,23 +168,20 @@ def launch(order: Order) -> dict[str, Any]:
     raise UserError(_verdict(order.stage, first, codes, answers))
 
 
-def _start(order: Order, rank: int, world: int, meeting: Path) -> tuple[SpawnProcess, Any]:
-    context = get_context("spawn")
+def _start(order: Order, rank: int, world: int, meeting: Path) -> tuple[BaseProcess, Any]:
+    # Forked from a server that has imported everything and done nothing: ranks start at once.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP advises on options that were chosen on purpose
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["adasid_exp.stages.fitting", type(order.stage).__module__])
     here, there = context.Pipe(duplex=False)
     seat = Seat(rank=rank, world=world, local_rank=rank, local_world=world)
-    # Ctrl-C reaches the whole group, but the parent answers for all: ranks are born deaf to it.
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN) if _main_thread() else None
-    try:
-        process = context.Process(target=_run_rank, args=(order, seat, meeting, there))
-        process.start()
-    finally:
-        if heard is not None:
-            signal.signal(signal.SIGINT, heard)
+    process = context.Process(target=_run_rank, args=(order, seat, meeting, there))
+    process.start()
     there.close()
     return process, here
 
 
-def _watch(processes: Sequence[SpawnProcess]) -> int | None:
+def _watch(processes: Sequence[BaseProcess]) -> int | None:
     """Waits until all ranks have ended well or one has not, and returns that one's number."""
     while any(process.exitcode is None for process in processes):
         connection.wait([process.sentinel for process in processes if process.exitcode is None])
@@ -195,7 +192,7 @@ def _watch(processes: Sequence[SpawnProcess]) -> int | None:
     return None
 
 
-def _end(processes: Sequence[SpawnProcess], seconds: float) -> None:
+def _end(processes: Sequence[BaseProcess], seconds: float) -> None:
     """Gives processes some time to end and kills those that have not."""
     deadline = time.monotonic() + seconds
     for process in processes:
@@ -232,6 +229,7 @@ def _verdict(stage: Work, first: int | None, codes: Sequence[int | None], answer
 def _run_rank(order: Order, seat: Seat, meeting: Path, answer: Any) -> None:
     """The life of a rank that `launch` started."""
     assert order.stage is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers for all
     threading.Thread(target=_die_with_parent, daemon=True).start()
     speak(seat)
     heed_sigterm()
@@ -264,10 +262,6 @@ def speak(seat: Seat) -> None:
     quiet()
     if seat.rank:
         warnings.simplefilter("ignore")
-
-
-def _main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 # ---- the group -------------------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ class RetrieverModule(LightningModule):
         if not isinstance(self.model, TrainableRetriever):
             raise ValueError(f"{type(self.model).__name__} has nothing to train: its fit.epochs must be 0")
         loss = self.model.loss(batch)
+        if not loss.requires_grad:  # no rows: the other ranks wait for this one's gradients all the same
+            loss = loss + 0.0 * torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum()
         self.scalars.add({"loss": loss})
         return loss
 
@@ -78,6 +80,8 @@ class RetrieverModule(LightningModule):
             logger.log_metrics(means, step=self.global_step)
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        if len(batch.user) == 0:  # a rank without rows takes as many steps as the others
+            return
         self.validation.update(self.model.rank(batch))
 
     def on_validation_epoch_end(self) -> None:
@@ -87,6 +91,8 @@ class RetrieverModule(LightningModule):
         self._outcomes.clear()
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        if len(batch.user) == 0:
+            return
         rank = self.model.rank(batch)
         self.testing.update(rank)
         self._outcomes.append(torch.stack([batch.user, rank.above, rank.tied, rank.sid_above, rank.sid_tied], dim=1))

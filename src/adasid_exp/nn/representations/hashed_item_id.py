@@ -54,4 +54,4 @@ class HashedItemId(ItemRepresentation):
 
     def _sums(self, item: Tensor, table: Tensor) -> Tensor:
         rows = self.hashed(item).flatten(0, -2)
-        return F.embedding_bag(rows, table, mode="sum").view(*item.shape, -1)
+        return F.embedding_bag(rows, table, mode="sum").view(*item.shape, table.shape[1])

@@ -1,0 +1,114 @@
+"""Two and three processes train what one trains: the same losses, metrics and SIDs, also with nothing to do."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from cases import CASES, Case, case, make_all
+from safetensors.torch import load_file
+
+from adasid_exp.artifacts.store import Store
+from adasid_exp.stages.tokenize import Tokenize, item_embeddings, task_histories, trained_tokenizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+WORLDS = (2, 3)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Case]:
+    """Every case, made by one process, by two and by three; all ranks start once."""
+    root = tmp_path_factory.mktemp("ranks")
+    store = Store(root / "upstream")
+    found: dict[tuple[str, int], Case] = {}
+    for name in CASES:
+        stage = case(name, "cpu", {}, root / "1").stage
+        inputs = {role: upstream.ensure(store) for role, upstream in stage.upstream.items()}
+        found[name, 1] = case(name, "cpu", inputs, root / "1")
+        found[name, 1].make()
+        found |= {(name, world): case(name, "ddp", inputs, root / str(world)) for world in WORLDS}
+    make_all({world: [found[name, world] for name in CASES] for world in reversed(WORLDS)})
+    return found
+
+
+def logged(one: Case) -> list[dict[str, float]]:
+    """What the logger wrote, row by row."""
+    (path,) = one.folder.rglob("metrics.csv")
+    rows = csv.DictReader(path.read_text().splitlines())
+    return [{key: float(value) for key, value in row.items() if value} for row in rows]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", CASES)
+def test_losses_and_metrics_are_those_of_one_process(name: str, world: int, made: dict[tuple[str, int], Case]) -> None:
+    # Law: the ranks share one global batch, so every logged figure is that of the process that holds it alone.
+    alone, together = logged(made[name, 1]), logged(made[name, world])
+    assert [row.keys() for row in together] == [row.keys() for row in alone]
+    losses = 0
+    for mine, theirs in zip(alone, together, strict=True):
+        for key, value in mine.items():
+            exact = key.startswith(("val/", "final/")) and key not in ("val/logloss",) and "recon" not in key
+            assert theirs[key] == pytest.approx(value, rel=1e-5, abs=1e-6 if exact else 1e-5), key
+            losses += key.startswith("train/")
+    assert losses
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", CASES)
+def test_weights_are_those_of_one_process(name: str, world: int, made: dict[tuple[str, int], Case]) -> None:
+    alone, together = (load_file(made[name, count].folder / "out" / "model.safetensors") for count in (1, world))
+    assert alone.keys() == together.keys()
+    for key, values in alone.items():
+        torch.testing.assert_close(
+            together[key], values, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", [name for name, how in CASES.items() if "stage=tokenize" in how])
+def test_sids_are_identical(name: str, world: int, made: dict[tuple[str, int], Case]) -> None:
+    codes = [sids(made[name, count]) for count in (1, world)]
+    assert torch.equal(*codes)
+    assert len(codes[0].unique(dim=0)) > 4  # it has learnt to tell items apart
+
+
+def sids(one: Case) -> torch.Tensor:
+    stage = one.stage
+    assert isinstance(stage, Tokenize)
+    items = item_embeddings(stage.cfg, stage.task, one.inputs)
+    histories = task_histories(stage.cfg, stage.task, one.inputs)
+    model = trained_tokenizer(stage.cfg.tokenizer, items, histories, one.folder / "out")
+    if hasattr(model, "clusters"):
+        model.fit_statistics(items.batch())
+    return model.encode(items.batch()).codes
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", [name for name, how in CASES.items() if how[0] in ("stage=retrieve", "stage=rank")])
+def test_every_row_is_measured_once_and_alike(name: str, world: int, made: dict[tuple[str, int], Case]) -> None:
+    alone, together = (made[name, count].folder / "out" for count in (1, world))
+    mine, theirs = (pl.read_parquet(folder / "rows.parquet") for folder in (alone, together))
+    assert theirs.columns == mine.columns
+    for column in mine.columns:
+        if column == "score":
+            np.testing.assert_allclose(theirs[column], mine[column], rtol=1e-4, atol=1e-5)
+        else:
+            assert theirs[column].to_list() == mine[column].to_list(), column
+    figures = [json.loads((folder / "metrics.json").read_text()) for folder in (alone, together)]
+    for key, value in figures[0].items():
+        assert figures[1][key] == pytest.approx(value, rel=1e-6, abs=1e-5 if "logloss" in key else 1e-6, nan_ok=True), (
+            key
+        )
+
+
+def test_only_the_first_rank_writes(made: dict[tuple[str, int], Case]) -> None:
+    for (name, world), one in made.items():
+        if world > 1:
+            alone = {path.name for path in (made[name, 1].folder / "out").iterdir()}
+            assert {path.name for path in (one.folder / "out").iterdir()} == alone
+            assert len(list(Path(one.folder / "logs").rglob("metrics.csv"))) == 1
