@@ -123,5 +123,5 @@ class PreparedWindows(LogRule):
         """
         windows = logs.about["windows"]
         if windows["test_start"] is None:
-            raise UserError(f"{logs.folder} holds no impressions; ranking needs events with a label, see docs/data.md")
+            raise UserError(f"{logs.folder} holds no impressions; ranking needs events with a label, see docs/logs.md")
         return Cut(validation_start=windows["validation_start"], test_start=windows["test_start"])

@@ -16,7 +16,7 @@ from adasid_exp.types import UserError
 
 
 class LogTask(TaskData):
-    """Memory-mapped logs; see docs/data.md for what each method holds.
+    """Memory-mapped logs; see docs/logs.md for what each method holds.
 
     Args:
         logs: as `stage=prepare` made them.
