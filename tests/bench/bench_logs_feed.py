@@ -1,4 +1,4 @@
-"""Feeding batches of up to 128 ids out of prepared logs, 1,024 sequences a batch, without workers (perf.md, section 8c).
+"""Feeding batches of up to 128 ids out of prepared logs, 1,024 sequences a batch, without workers.
 
 litdata and Hugging Face datasets are no part of `make setup`: the cases that compare with them run where they can be
 imported. Reading includes what a training needs besides: shuffling by buffer, targets, lengths, padding.
@@ -92,10 +92,10 @@ def batches_of(loader):
     return lambda: sum(len(batch) for batch in loader)
 
 
-def show(compare, name, goal, ours, reference, against, **how):
+def show(compare, name, goal, ours, reference, against):
     compare(
-        name, AtLeast(goal=goal), ours=ours, reference=reference, against=against, ours_units=IN_ALL, reference_units=IN_ALL,
-        note=f"seconds a sequence; {GOAL:.1f} us are the goal of 300,000 a second", rounds=3, **how,
+        name, AtLeast(goal=goal), ours=ours, reference=reference, against=against, ours_units=IN_ALL,
+        reference_units=IN_ALL, rounds=3, note=f"a sequence; goal {GOAL:.1f} us (300,000 a second)",
     )  # fmt: skip
 
 

@@ -58,7 +58,13 @@ def write_logs(folder: Path, users: list[list[RawUser]], windows: dict[str, int]
     ids = [f"i{item}" for item in range(ITEMS)]
     pl.DataFrame({"item_id": ids, "count": np.zeros(ITEMS, dtype=np.int64)}).write_parquet(folder / "items.parquet")
     chosen = windows or {"validation_start": VALIDATION_START, "test_start": TEST_START}
-    write_index(folder, facts={"windows": chosen, "skipped": {}, "notes": []})
+    shown = [label for some in users for user in some for _, _, label in user.impressions]
+    statistics = {
+        "interactions": sum(len(user.interactions) for some in users for user in some),
+        "impressions": len(shown),
+        "positive_impressions": sum(shown),
+    }
+    write_index(folder, facts={"windows": chosen, "statistics": statistics, "ticks_per_second": 1})
     return PreparedLogs.load(folder)
 
 

@@ -19,6 +19,7 @@ from adasid_exp.data.loader import Place
 from adasid_exp.data.log_impressions import LogImpressionDataModule
 from adasid_exp.data.log_sequences import LogSequenceDataModule, log_counts, log_histories
 from adasid_exp.data.log_splits import LastInteractions, PreparedWindows
+from adasid_exp.data.log_task import LogTask
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 USERS = draw_users(np.random.default_rng(11), [70, 0, 45, 60])
@@ -346,3 +347,25 @@ def test_lightning_resumes_inside_an_epoch_bit_for_bit(logs, tmp_path, step):
     assert len(straight.seen) > step
     assert resumed.seen == straight.seen[step:]
     assert torch.equal(resumed.weight, straight.weight)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_sizes_and_population_are_those_of_a_loop(logs, rule):
+    task = LogTask(logs=logs, split=rule(logs), history=7, buffer=64, held_interactions=10**9, seed=0)
+    held = {part: sum(held_out(user, rule, part) is not None for user in FLAT) for part in ("val", "test")}
+    if isinstance(rule, PreparedWindows):
+        ticks = [tick for user in FLAT for _, tick, _ in user.impressions]
+        held = {
+            "val": sum(VALIDATION_START <= t < TEST_START for t in ticks),
+            "test": sum(t >= TEST_START for t in ticks),
+        }
+    train = sum(len(train_part(user, rule)) for user in FLAT)
+    assert task.sizes() == {"train": train, "validation": held["val"], "test": held["test"]}
+    found = task.population()
+    assert found.lengths.tolist() == [len(user.interactions) for user in FLAT]
+    times = [tick for user in FLAT for _, tick in user.interactions]
+    assert found.days == pytest.approx((max(times) - min(times)) / 86_400)
+    last = [user.interactions[at][0] if (at := held_out(user, rule, "test")) is not None else 0 for user in FLAT]
+    assert task.held_out().tolist() == last
+    shown = {item for user in FLAT for item, _, _ in user.impressions}
+    assert task.popularity().tolist() == [item * 3 + 1 if item in shown else 0 for item in range(ITEMS)]

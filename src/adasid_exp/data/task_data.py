@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -12,6 +13,23 @@ from adasid_exp.data.impressions import ImpressionDataModule
 from adasid_exp.data.loader import TableDataModule
 from adasid_exp.data.sequences import Histories, SequenceDataModule, training_histories
 from adasid_exp.data.splits import Split, training_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """What there is to say of data before they are split.
+
+    Attributes:
+        counts: interactions of each item, int64 ``[items]``.
+        lengths: interactions of each user, int64 ``[users]``.
+        statistics: figures by name, see `DatasetStatistics`; None where the data do not tell.
+        days: from the first interaction to the last.
+    """
+
+    counts: np.ndarray
+    lengths: np.ndarray
+    statistics: Mapping[str, float | None]
+    days: float
 
 
 class TaskData(ABC):
@@ -25,6 +43,14 @@ class TaskData(ABC):
     items: int
     users: int
     unused: Mapping[str, int]
+
+    @abstractmethod
+    def population(self) -> Population:
+        """See `Population`."""
+
+    @abstractmethod
+    def sizes(self) -> Mapping[str, int]:
+        """Rows of ``train``, ``validation`` and ``test``."""
 
     @abstractmethod
     def item_ids(self) -> np.ndarray:
@@ -69,6 +95,21 @@ class TableTask(TaskData):
         self.dataset, self.split = dataset, split
         self.history, self.seed = history, seed
         self.items, self.users, self.unused = len(dataset.item_ids), len(dataset.user_ids), split.unused
+
+    def population(self) -> Population:
+        """See `Population`."""
+        time = self.dataset.timestamp
+        return Population(
+            counts=self.dataset.counts,
+            lengths=np.diff(self.dataset.offsets),
+            statistics=asdict(self.dataset.statistics()),
+            days=float(np.ptp(time) / 86_400) if len(time) else 0.0,
+        )
+
+    def sizes(self) -> Mapping[str, int]:
+        """Interactions."""
+        split = self.split
+        return {"train": int(split.train.sum()), "validation": len(split.validation), "test": len(split.test)}
 
     def item_ids(self) -> np.ndarray:
         """See `TaskData.item_ids`."""

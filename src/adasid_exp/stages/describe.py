@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.results import COUNTS, LENGTHS, METRICS
 from adasid_exp.stages.base import Stage, plain
-from adasid_exp.stages.loading import load_split
+from adasid_exp.stages.loading import load_task
 from adasid_exp.stages.prepare import Prepare
 
 TOP_SHARES = (0.01, 0.1, 0.25, 0.5)
@@ -37,20 +35,16 @@ class Describe(Stage):
         return {"dataset": Prepare(self.cfg)}
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        dataset = Dataset.load(inputs["dataset"])
-        counts = np.bincount(dataset.item, minlength=len(dataset.item_ids))
-        lengths = np.diff(dataset.offsets)
-        np.save(out / COUNTS, counts)
-        np.save(out / LENGTHS, lengths)
-        figures = {key: value for key, value in asdict(dataset.statistics()).items() if value is not None}
-        figures |= popularity_figures(counts) | length_figures(lengths)
-        figures["days"] = float(np.ptp(dataset.timestamp) / 86_400) if len(dataset.timestamp) else 0.0
-        for task in TASKS:
-            split = load_split(self.cfg, task, inputs["dataset"])[1]
-            rows = {"train": split.train.sum(), "validation": len(split.validation), "test": len(split.test)}
-            figures |= {f"{task}/{part}_rows": float(size) for part, size in rows.items()}
+        tasks = {task: load_task(self.cfg, task, inputs["dataset"]) for task in TASKS}
+        found = tasks["retrieval"].population()
+        np.save(out / COUNTS, found.counts)
+        np.save(out / LENGTHS, found.lengths)
+        figures = {key: value for key, value in found.statistics.items() if value is not None}
+        figures |= popularity_figures(found.counts) | length_figures(found.lengths) | {"days": found.days}
+        for task, data in tasks.items():
+            figures |= {f"{task}/{part}_rows": float(size) for part, size in data.sizes().items()}
         (out / METRICS).write_text(json.dumps({key: float(value) for key, value in figures.items()}, indent=1))
-        return {"statistics": asdict(dataset.statistics())}
+        return {"statistics": dict(found.statistics)}
 
 
 def popularity_figures(counts: np.ndarray) -> dict[str, float]:
