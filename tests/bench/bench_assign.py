@@ -46,11 +46,12 @@ def test_assigning_sids_against_a_library(compare):
     model, items = started()
     library = LibraryRqVae(widths=(384, 256, 128, 64), levels=6, size=100).eval()
     text = torch.from_numpy(items.features["text"])
+    std, mean = torch.std_mean(text, dim=0)
 
     @torch.no_grad()
     def by_library():
         for part in text.split(CHUNK):
-            library.quantizer(library.encoder(part).unsqueeze(1))
+            library.quantizer(library.encoder((part - mean) / std).unsqueeze(1))
 
     compare(
         "SIDs of a catalogue",
@@ -84,10 +85,10 @@ def test_assigning_sids_against_its_matrix_products(compare):
 
 def test_memory_of_the_pass_at_the_design_size(compare):
     """Peak memory beyond the mapped embeddings at three sizes; its slope carries it to 48 million items."""
-    sizes = (100_000, 200_000, 400_000)
+    sizes = (1_000_000, 2_000_000, 4_000_000)
     script = Path(__file__).with_name("scale.py")
     said = [
-        subprocess.run([sys.executable, script, "assign", str(size)], capture_output=True, text=True, check=True).stdout
+        subprocess.run([sys.executable, script, "table", str(size)], capture_output=True, text=True, check=True).stdout
         for size in sizes
     ]
     bytes_of = [json.loads(line)["bytes"] for line in said]

@@ -1,4 +1,4 @@
-"""What one pass costs at a size, in a process of its own: ``python tests/bench/scale.py assign|scan|numba ITEMS``.
+"""What a pass costs at a size, in its own process: ``python tests/bench/scale.py encode|table|scan|numba ITEMS``.
 
 Prints JSON: items, CPU seconds, and the peak of anonymous memory above what the process held before it began (memory
 maps are the page cache's and do not count). docs/scale.md carries these figures to the design size.
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ import torch
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.functional import scoring, scoring_numba
 from adasid_exp.stages.assign import code_table, item_columns, quality_of, save_sids
-from adasid_exp.stages.encoding import encode_catalogue
+from adasid_exp.stages.encoding import CHUNK, Encoding, encode_catalogue, save_shard
 
 SLOTS, CODES, DIM, USERS, K = 8, 300, 32, 32, 100
 SHARD_ROWS = 2**18
@@ -60,37 +61,54 @@ def measured(items: int, work: Callable[[], object]) -> dict[str, float]:
     return {"items": items, "seconds": seconds, "bytes": memory.peak}
 
 
-def assign(items: int) -> dict[str, float]:
-    """The pass of stage assign: encode, shards, inverse map, columns, figures; 32 dimensions, 8 slots of 300 codes."""
-    from shipped import config, histories  # here: hydra takes a second that a scan need not wait for
+def encode(items: int) -> dict[str, float]:
+    """The network's part of stage assign: 32 dimensions to shards of 8 slots of 300 codes, columns beside them."""
+    from shipped import config, histories  # here: hydra takes a second that other jobs need not wait for
 
     from adasid_exp.stages.tokenize import tokenizer_model
 
     torch.manual_seed(0)
     node = config("+tokenizer=rq_vae", f"tokenizer.length={SLOTS}", f"tokenizer.size={CODES}").tokenizer
-    random = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        np.save(folder / "text.npy", random.standard_normal((items, DIM), np.float32))
-        text = np.load(folder / "text.npy", mmap_mode="r")
-        table = ItemEmbeddings(features={"text": text}, count=random.integers(0, 99, items))
-        start = ItemEmbeddings(features={"text": text[:4096]}, count=table.count[:4096]).batch()
-        model = tokenizer_model(node, table, histories)
-        model.fit_statistics(start)
-        model.start(start)
-        model.eval()
-        (folder / "out").mkdir()
-        encode_catalogue(model, ItemEmbeddings(features={"text": text[:64]}, count=table.count[:64]), folder / "w", 64)
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "text.npy", np.random.default_rng(0).standard_normal((items, DIM), np.float32))
+        text, count = np.load(Path(folder) / "text.npy", mmap_mode="r"), np.zeros(items, np.int64)
+        few = ItemEmbeddings(features={"text": text[:CHUNK]}, count=count[:CHUNK])
+        model = tokenizer_model(node, few, histories)
+        model.fit_statistics(few.batch())
+        model.start(few.batch())
+        encode_catalogue(model.eval(), few, Path(folder) / "warm", CHUNK)
+        table = ItemEmbeddings(features={"text": text}, count=count)
+        return measured(items, lambda: encode_catalogue(model, table, Path(folder) / "shards", SHARD_ROWS))
+
+
+def table(items: int) -> dict[str, float]:
+    """What stage assign does with the codes of the whole catalogue: shards, inverse map, columns, figures."""
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        encoding, out = random_shards(items, Path(folder)), Path(folder) / "out"
+        out.mkdir()
+        layout = SimpleNamespace(sizes=(CODES,) * SLOTS, modalities=("text",) * SLOTS, ordered=True)
+        ids = pl.int_range(items, eager=True).cast(pl.String)
 
         def work() -> None:
-            encoding = encode_catalogue(model, table, folder / "shards", SHARD_ROWS)
-            codes = code_table(encoding, model.layout)
-            ids = pl.int_range(items, eager=True).cast(pl.String)
-            save_sids(folder / "out", ids, codes, encoding, model.layout.modalities)
-            item_columns(encoding, table.count, codes)
+            codes = code_table(encoding, layout)
+            save_sids(out, ids, codes, encoding, layout.modalities)
+            item_columns(encoding, np.zeros(items, np.int64), codes)
             quality_of(codes)
 
         return measured(items, work)
+
+
+def random_shards(items: int, folder: Path) -> Encoding:
+    """Shards of random codes."""
+    starts = range(0, items, SHARD_ROWS)
+    cuts = tuple(slice(start, min(start + SHARD_ROWS, items)) for start in starts)
+    files = tuple(folder / f"{cut.start}.safetensors" for cut in cuts)
+    for cut, file in zip(cuts, files, strict=True):
+        rows = cut.stop - cut.start
+        codes = torch.randint(0, CODES, (rows, SLOTS)).short()
+        save_shard({"codes": codes, "weights": torch.ones(rows, SLOTS), "error/text": torch.rand(rows)}, file)
+    return Encoding(files=files, parts=cuts)
 
 
 def scan(items: int, top_k: Callable = scoring.exact_top_k) -> dict[str, float]:
@@ -110,7 +128,7 @@ def parts(items: int, most: int = 2**20) -> list[int]:
 def main() -> None:
     torch.set_num_threads(1)
     job, items = sys.argv[1], int(sys.argv[2])
-    jobs = {"assign": assign, "scan": scan, "numba": lambda size: scan(size, scoring_numba.exact_top_k)}
+    jobs = {"encode": encode, "table": table, "scan": scan, "numba": lambda size: scan(size, scoring_numba.exact_top_k)}
     sys.stdout.write(json.dumps(jobs[job](items)) + "\n")
 
 
