@@ -88,9 +88,9 @@ def table(items: int) -> dict[str, float]:
         encoding, out = random_shards(items, Path(folder)), Path(folder) / "out"
         out.mkdir()
         layout = SimpleNamespace(sizes=(CODES,) * SLOTS, modalities=("text",) * SLOTS, ordered=True)
-        ids = pl.int_range(items, eager=True).cast(pl.String)
 
         def work() -> None:
+            ids = pl.int_range(items, eager=True).cast(pl.String)
             codes = code_table(encoding, layout)
             save_sids(out, ids, codes, encoding, layout.modalities)
             item_columns(encoding, np.zeros(items, np.int64), codes)
