@@ -58,7 +58,7 @@ def finish_all(engine: Engine, title: str, pieces: Sequence[Piece], *, bar: bool
     missing = [piece for piece in pieces if not piece.folder.is_dir()]
     for folder in {piece.folder.parent for piece in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*"):
+        for left in folder.glob(".*/"):
             shutil.rmtree(left)
     if len(missing) < len(pieces):
         log.info("%s: %d of %d parts were finished before", title, len(pieces) - len(missing), len(pieces))
