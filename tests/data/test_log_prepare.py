@@ -248,7 +248,9 @@ def test_partitions_follow_from_rows_and_memory(raw: Path) -> None:
     assert reader(raw, partitions=None, memory_gib=2 * 128 * rows / 2**30 / 2.5).partitions == 3
 
 
-@pytest.mark.parametrize(("million", "read", "partitions"), [(1, 1, 1), (100, 1, 96), (10_000, 8, 597), (75_000, 8, 4471)])
+@pytest.mark.parametrize(
+    ("million", "read", "partitions"), [(1, 1, 1), (100, 1, 96), (10_000, 8, 597), (75_000, 8, 4471)]
+)
 def test_pieces_grow_with_the_logs_until_memory_bounds_them(
     million: int, read: int, partitions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
