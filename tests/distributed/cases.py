@@ -77,7 +77,7 @@ def case(name: str, trainer: str, inputs: Mapping[str, Path], root: Path) -> Cas
 def make_all(worlds: Mapping[int, Sequence[Case]]) -> None:
     """Makes the cases of every world size, in one set of processes as large as the largest world."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["cases"])
+    context.set_forkserver_preload(["adasid_exp.stages.tokenize", "adasid_exp.stages.schedule"])
     os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
     folder = Path(tempfile.mkdtemp())
     processes = [

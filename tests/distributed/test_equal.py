@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Case
 
 def logged(one: Case) -> list[dict[str, float]]:
     """What the logger wrote, row by row."""
-    (path,) = one.folder.rglob("metrics.csv")
+    (path,) = one.folder.glob(f"logs/{one.stage.name}/*/metrics.csv")
     rows = csv.DictReader(path.read_text().splitlines())
     return [{key: float(value) for key, value in row.items() if value} for row in rows]
 
@@ -52,6 +52,8 @@ def test_losses_and_metrics_are_those_of_one_process(name: str, world: int, made
     losses = 0
     for mine, theirs in zip(alone, together, strict=True):
         for key, value in mine.items():
+            if "auc" in key:  # of rows with equal features the last bit decides: see the test of rows
+                continue
             exact = key.startswith(("val/", "final/")) and key not in ("val/logloss",) and "recon" not in key
             assert theirs[key] == pytest.approx(value, rel=1e-5, abs=1e-6 if exact else 1e-5), key
             losses += key.startswith("train/")
@@ -86,6 +88,12 @@ def sids(one: Case) -> torch.Tensor:
     if hasattr(model, "clusters"):
         model.fit_statistics(items.batch())
     return model.encode(items.batch()).codes
+
+
+def columns(rows: pl.DataFrame, digits: int) -> list[torch.Tensor]:
+    """User, rounded score and label of ranked rows."""
+    user, score, label = (torch.from_numpy(rows[name].to_numpy().copy()) for name in ("user", "score", "label"))
+    return [user, (score * 10**digits).round(), label]
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -134,7 +134,7 @@ def make(runs: str, overrides: tuple[str, ...], limit: int | None) -> None:
 def start(runs: Path, overrides: tuple[str, ...], limit: int | None = None):
     # Forked from a server that has imported everything: twenty restarts would be twenty imports otherwise.
     context = get_context("forkserver")
-    context.set_forkserver_preload(["test_nothing_lost"])
+    context.set_forkserver_preload(["pytest", "adasid_exp.stages.retrieve", "adasid_exp.stages.schedule"])
     process = context.Process(target=make, args=(str(runs), overrides, limit))
     process.start()
     return process

@@ -19,5 +19,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated.*")
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides.*")
     # Every rank computes what it logs from what all have gathered: there is nothing left to reduce.
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")

@@ -159,13 +159,22 @@ def launch(order: Order) -> dict[str, Any]:
             raise
         finally:
             _end([process for process, _ in children], MOMENT)
-        answers = [answer.recv() if answer.poll() else ("", None) for _, answer in children]
+        answers = [_heard(answer) for _, answer in children]
     codes = [process.exitcode for process, _ in children]
     if not any(codes):
         return dict(answers[0][1] or {})
     if RESUMABLE in codes:
         raise Preempted
     raise UserError(_verdict(order.stage, first, codes, answers))
+
+
+def _heard(answer: Any) -> tuple[str, Any]:
+    """What a rank had to say; nothing if it was killed."""
+    try:
+        said: tuple[str, Any] = answer.recv()
+    except EOFError:
+        return "", None
+    return said
 
 
 def _start(order: Order, rank: int, world: int, meeting: Path) -> tuple[BaseProcess, Any]:
