@@ -71,7 +71,7 @@ def encode(items: int) -> dict[str, float]:
     node = config("+tokenizer=rq_vae", f"tokenizer.length={SLOTS}", f"tokenizer.size={CODES}").tokenizer
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "text.npy", np.random.default_rng(0).standard_normal((items, DIM), np.float32))
-        text, count = np.load(Path(folder) / "text.npy", mmap_mode="r"), np.zeros(items, np.int64)
+        text, count = np.load(Path(folder) / "text.npy", mmap_mode="r"), np.ones(items, np.int64)
         few = ItemEmbeddings(features={"text": text[:CHUNK]}, count=count[:CHUNK])
         model = tokenizer_model(node, few, histories)
         model.fit_statistics(few.batch())
