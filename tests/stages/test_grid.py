@@ -14,7 +14,7 @@ from adasid_exp.reporting.table import runs_frame
 from adasid_exp.stages import compare
 from adasid_exp.stages import grid as grids
 from adasid_exp.stages.compare import comparison_frame, comparisons
-from adasid_exp.stages.grid import Cell, cells_of, load_grid
+from adasid_exp.stages.grid import Cell, cells_of, load_grid, rows_on
 from adasid_exp.stages.reproduce import keep_runs
 from adasid_exp.types import UserError
 
@@ -26,7 +26,7 @@ parts:
   one: {title: One, overrides: [stage=assign], metrics: {entropy: H}, higher_is_better: {entropy: true}}
   two: {title: Two, overrides: [stage=retrieve], metrics: {test/recall@50: R}, higher_is_better: {}}
 rows:
-  both: {label: Both, everywhere: [tokenizer=opq], series: s, x: 2}
+  both: {label: Both, everywhere: [tokenizer=opq], on_data: {logs: [seed=7]}, series: s, x: 2}
   second: {label: Second, reference: true, parts: {two: [retriever=popularity]}}
 notes: []
 focus: both
@@ -45,6 +45,12 @@ def test_overrides_of_a_row_follow_those_of_the_block_and_precede_the_user_s(sma
     assert [(cell.row, cell.part) for cell in cells] == [("both", "one"), ("both", "two"), ("second", "two")]
     assert cells[1].overrides == ("stage=retrieve", "tokenizer=opq", "data=toy", "seed=3")
     assert (small.rows["both"].series, small.rows["both"].x, small.rows["both"].reference) == ("s", 2, False)
+
+
+def test_a_row_overrides_more_on_the_data_it_names(small: grids.Grid) -> None:
+    own = {data: rows_on(small.rows, data)["both"].parts["one"] for data in ("logs", "toy")}
+    assert own == {"logs": ("tokenizer=opq", "seed=7"), "toy": ("tokenizer=opq",)}
+    assert rows_on(small.rows, "logs")["second"] == small.rows["second"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_the_focus_is_held_against_every_row_and_the_best_baseline_is_named(
 ) -> None:
     # By hand: of 4 users a finds 3 within 50, b 2, c 1; the reference finds all but is no baseline.
     rows = {
-        name: grids.Row(label=name, reference=name == "ref", parts={}, paper={}, series=None, x=None)
+        name: grids.Row(label=name, reference=name == "ref", parts={}, on_data={}, paper={}, series=None, x=None)
         for name in ("a", "b", "c", "ref")
     }
     for name, found in {"a": 3, "b": 2, "c": 1, "ref": 4}.items():
