@@ -147,13 +147,14 @@ def test_killed_at_twenty_random_moments_the_artifacts_are_the_same(undisturbed:
     asked = ("stage=retrieve", *STAGES["retrieve"])
     expected = digests(undisturbed)
     moments, kills, finished, runs = random.Random(0), 0, 0, tmp_path / "0"
+    start(tmp_path / "warm", ("stage=prepare",)).join()  # the server has imported everything
     begin = time.monotonic()
     process = start(tmp_path / "whole", asked)
     process.join()
     whole = time.monotonic() - begin
     while kills < KILLS or finished == 0:
         process = start(runs, asked)
-        process.join(moments.uniform(0.05, 0.7) * whole if kills < KILLS else None)
+        process.join(moments.uniform(0.1, 0.6) * whole if kills < KILLS else None)
         if process.exitcode is None:
             process.kill()
             process.join()
@@ -164,7 +165,7 @@ def test_killed_at_twenty_random_moments_the_artifacts_are_the_same(undisturbed:
         assert found == {name: expected[name] for name in found}
         assert any(name.startswith("retrieve/") for name in found)
         finished += 1
-        runs = tmp_path / str(kills)
+        runs = tmp_path / str(finished)
     assert not list(runs.glob("*/*.partial"))
 
 

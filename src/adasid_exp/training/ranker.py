@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,12 +11,13 @@ from torch.optim import Adam
 from adasid_exp.functional.ranks import gathered, mean_over_ranks, ranks
 from adasid_exp.nn.metrics.click import ClickMetrics
 from adasid_exp.rankers.base import Ranker
+from adasid_exp.training.clipping import ClippedModule
 from adasid_exp.training.metric_log import ScalarMeans
 from adasid_exp.training.optimizers import warmup_cosine
 from adasid_exp.types import ImpressionBatch
 
 
-class RankerModule(LightningModule):
+class RankerModule(ClippedModule):
     """Trains a ranker by binary cross-entropy; logs ``val/auc``, ``val/gauc``, ``val/logloss`` and counts.
 
     Args:

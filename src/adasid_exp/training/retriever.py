@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from adasid_exp.functional.ranks import gathered
 from adasid_exp.nn.metrics.retrieval import RetrievalMetrics
 from adasid_exp.retrievers.base import Retriever, TrainableRetriever
+from adasid_exp.training.clipping import ClippedModule
 from adasid_exp.training.metric_log import ScalarMeans
 from adasid_exp.training.optimizers import adamw, warmup_cosine
 from adasid_exp.types import SequenceBatch
@@ -17,7 +17,7 @@ from adasid_exp.types import SequenceBatch
 _OUTCOMES = ("user", "above", "tied", "sid_above", "sid_tied")
 
 
-class RetrieverModule(LightningModule):
+class RetrieverModule(ClippedModule):
     """Trains a retriever and ranks the held-out items of validation and test.
 
     Logs ``val/recall@50``, ``val/ndcg@50``, ``val/sid_recall@50``, ... and the same under ``test/``, once an

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from adasid_exp.functional.ranks import from_first_rank, over_ranks, ranks, share_of
 from adasid_exp.nn.metrics.codebook import CodebookUsage, SidCollisions
 from adasid_exp.tokenizers.base import TrainableTokenizer, in_chunks, part_of
+from adasid_exp.training.clipping import ClippedModule
 from adasid_exp.training.metric_log import ScalarMeans
 from adasid_exp.training.optimizers import LONGEST_WARMUP, adamw, warmup_cosine
 from adasid_exp.types import ItemBatch
@@ -20,7 +20,7 @@ CHUNK = 8192
 """Items encoded at once when the whole catalogue is measured."""
 
 
-class TokenizerModule(LightningModule):
+class TokenizerModule(ClippedModule):
     """Trains a tokenizer on batches of distinct items; ``trainer.datamodule.items`` is the whole catalogue.
 
     Args:
