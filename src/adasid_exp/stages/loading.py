@@ -59,7 +59,8 @@ def load_split(cfg: DictConfig, task: str, folder: Path) -> tuple[Dataset, Split
     """
     if holds_logs(folder):
         raise UserError(
-            f"stage={cfg.stage._target_.rsplit('.', 1)[1].lower()} reads tables, data={cfg.data.name} is logs"
+            f"data={cfg.data.name}: this stage needs all rows at hand and reads no logs; of SIDs made from logs "
+            "metrics.json of stage=assign has the figures"
         )
     dataset = Dataset.load(folder)
     return dataset, instantiate(cfg.splits[task])(dataset)
