@@ -42,7 +42,8 @@ def diversity_loss(words: Tensor, codes: Tensor, partners: Tensor) -> Tensor:
     """
     levels, size, _ = words.shape
     own = torch.eye(size, dtype=torch.bool, device=words.device)
-    logits = torch.bmm(words, words.transpose(1, 2)).masked_fill(own, torch.finfo(words.dtype).min)
+    logits = torch.bmm(words, words.transpose(1, 2))
+    logits = logits.masked_fill(own, torch.finfo(logits.dtype).min)
     chances = F.log_softmax(logits, dim=2).view(levels, size * size)
     chosen = chances.gather(1, (codes * size + partners).T)
     return -torch.where((codes != partners).T, chosen, 0.0)

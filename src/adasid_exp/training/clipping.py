@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 
 class ClippedModule(LightningModule):
-    """Clips by the norm of all gradients; Lightning refuses to with bf16 and a fused optimizer, for a reason of fp16."""
+    """Clips by the norm of all gradients; Lightning refuses with bf16 and a fused optimizer, for a reason of fp16."""
 
     def configure_gradient_clipping(
         self,

@@ -87,7 +87,7 @@ class EmaCodebook(Codebook):
     def observe(self, latents: Tensor, codes: Tensor, active: Tensor | None) -> None:
         counts = usage_counts(codes, active, self.size)
         self.count(counts)
-        points = latents if active is None else latents * active.unsqueeze(-1)
+        points = (latents if active is None else latents * active.unsqueeze(-1)).float()
         rows = flat_codes(codes, self.size).reshape(-1)
         sums = over_ranks(cluster_sums(points.reshape(-1, self.dim), rows, self.experts * self.size))
         self.counts.lerp_(counts, 1.0 - self.decay)
