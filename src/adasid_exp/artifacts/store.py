@@ -16,6 +16,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -109,6 +110,9 @@ def inside(folder: Path, name: str) -> Path:
 
 FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""All that numpy says of a full disk."""
+
 
 def disk_trouble(error: BaseException) -> str | None:
     """What the disk refused, if that is behind ``error``: some libraries wrap the reason in errors of their own."""
@@ -116,6 +120,8 @@ def disk_trouble(error: BaseException) -> str | None:
     while link is not None:
         if isinstance(link, OSError) and link.errno in FULL_OR_FORBIDDEN:
             return f"{link.strerror}: {link.filename}" if link.filename else str(link.strerror)
+        if SHORT_WRITE.fullmatch(str(link)):
+            return "it took fewer bytes than were written, so it is full"
         for number in FULL_OR_FORBIDDEN:
             if os.strerror(number) in str(link):
                 return os.strerror(number)
