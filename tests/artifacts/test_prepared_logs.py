@@ -138,7 +138,7 @@ def test_an_index_cannot_name_files_outside(folder: Path) -> None:
         about = json.loads((folder / INDEX).read_text())
         about["files"] = {name: {"bytes": 1, "sha256": ""}}
         (folder / INDEX).write_text(json.dumps(about))
-        with pytest.raises(UserError, match="not inside the folder"):
+        with pytest.raises(UserError, match="outside of itself"):
             PreparedLogs.load(folder)
 
 

@@ -135,8 +135,10 @@ def test_sigterm_is_one_line_and_the_resumable_exit_code(kill_when: Callable, tm
     said = kill_when(asked, tmp_path, lambda: any((tmp_path / ".work").glob(resume_point)), signal.SIGTERM)
     assert said.returncode == RESUMABLE == 75
     assert said.stderr.count("SIGTERM: saved step") == 1
-    assert said.stderr.strip().splitlines()[-1].endswith(
-        f"stopped by SIGTERM; what was finished is kept in {tmp_path}, the same command goes on from there"
+    assert (
+        said.stderr.strip()
+        .splitlines()[-1]
+        .endswith(f"stopped by SIGTERM; what was finished is kept in {tmp_path}, the same command goes on from there")
     )
     assert "Traceback" not in said.stderr
 

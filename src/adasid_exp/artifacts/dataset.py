@@ -11,6 +11,7 @@ from typing import Protocol, Self
 import numpy as np
 import polars as pl
 
+from adasid_exp.artifacts.store import inside
 from adasid_exp.types import UserError
 
 LIKED, DISLIKED, UNKNOWN = 1, 0, -1
@@ -189,7 +190,7 @@ class Dataset:
             user_ids=_strings(pl.read_parquet(folder / "users.parquet")["user_id"]),
             item_ids=_strings(items["item_id"]),
             items=items,
-            arrays={name: np.load(folder / "arrays" / f"{name}.npy", mmap_mode="r") for name in about["arrays"]},
+            arrays={name: np.load(inside(folder / "arrays", f"{name}.npy"), mmap_mode="r") for name in about["arrays"]},
             skipped=about["skipped"],
             notes=tuple(about["notes"]),
         )

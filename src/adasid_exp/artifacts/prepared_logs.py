@@ -18,13 +18,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 
-from adasid_exp.artifacts.store import file_digest
+from adasid_exp.artifacts.store import file_digest, inside
 from adasid_exp.types import UserError
 
 FORMAT, VERSION = "adasid-logs", 1
@@ -275,7 +275,7 @@ class PreparedLogs:
         record = self.about["embeddings"][modality]
         shards = record["shards"]
         return EmbeddingShards(
-            files=tuple(_inside(self.folder, shard["name"]) for shard in shards),
+            files=tuple(inside(self.folder, shard["name"]) for shard in shards),
             starts=tuple(_running_sum(shard["rows"] for shard in shards)),
             dim=record["dim"],
         )
@@ -359,26 +359,18 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _check_file(folder: Path, name: str, size: int) -> None:
-    path = _inside(folder, name)
+    path = inside(folder, name)
     found = path.stat().st_size if path.is_file() else -1
     if found != size:
         problem = "is missing" if found < 0 else f"has {found} bytes, {size} were written"
         raise UserError(f"{path} {problem}; delete the folder {folder} and run stage=prepare data=logs again")
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """A file of the folder; an index cannot name one outside it."""
-    parts = PurePosixPath(name).parts
-    if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
-        raise UserError(f"{folder / INDEX} names {name!r}, which is not inside the folder; make the logs again")
-    return folder.joinpath(*parts)
-
-
 def _partitions(folder: Path, records: Sequence[Mapping[str, Any]]) -> Iterable[LogPartition]:
     starts = _running_sum(record["users"] for record in records)
     for first_user, record in zip(starts, records, strict=False):
         sizes = {name: record[name] for name in ("users", "rows", "impressions")}
-        yield LogPartition(folder=_inside(folder, record["name"]), first_user=first_user, **sizes)
+        yield LogPartition(folder=inside(folder, record["name"]), first_user=first_user, **sizes)
 
 
 def _running_sum(sizes: Iterable[int]) -> list[int]:

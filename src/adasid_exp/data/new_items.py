@@ -71,7 +71,9 @@ def _table(file: Path) -> pl.DataFrame:
 
 def _array(folder: Path, file: Path | None, name: str, shape: tuple[int, int]) -> np.ndarray:
     if file is None:
-        raise UserError(f"stage.new_items: {folder} brings no {name}.npy, which the tokenizer reads; embed the new items")
+        raise UserError(
+            f"stage.new_items: {folder} brings no {name}.npy, which the tokenizer reads; embed the new items"
+        )
     array = load_array(file)
     if array.shape != shape or array.dtype.kind != "f":
         raise UserError(f"{file} is {array.dtype} {list(array.shape)}, wanted floats {list(shape)}; embed as before")
