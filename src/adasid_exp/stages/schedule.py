@@ -105,8 +105,13 @@ def jobs_of(cells: Sequence[tuple[str, ...]], store: Store) -> list[Job]:
 
 
 def make_one(job: Job, root: Path) -> str | None:
-    """Runs in a worker: makes the artifact and returns None, or the reason it could not."""
+    """Runs in a worker: makes the artifact and returns None, or the reason it could not.
+
+    Raises:
+        Preempted: SIGTERM arrived; a training's state is saved.
+    """
     torch.set_num_threads(1)
+    heed_sigterm()
     try:
         stages = {stage.signature: stage for stage in stage_of(job.overrides).walk()}
         if job.signature not in stages:
@@ -119,13 +124,14 @@ def make_one(job: Job, root: Path) -> str | None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(traceback.format_exc())
         return f"{traceback.format_exc().strip().splitlines()[-1]} (traceback in {report})"
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a worker without work has nothing to save
     return None
 
 
 def _prepare_worker(initialise: Callable[[], None]) -> None:
     torch.set_num_threads(1)
     initialise()
-    heed_sigterm()
 
 
 def run_jobs(
