@@ -61,7 +61,7 @@ def test_two_ranks_against_one(name, compare, tmp_path):
     compare.benchmark.pedantic(lambda: None, rounds=1)
     compare.record(
         f"{name}: an epoch by two ranks",
-        AtLeast(1.5),
+        AtLeast(goal=1.5),
         ours=float(cpu_of_two),
         reference=float(cpu),
         against="one process (CPU seconds of the busiest rank)",
