@@ -227,8 +227,8 @@ def workers_of(parent: int) -> list[int]:
 )
 def test_a_grid_whose_worker_goes_ends_in_one_line(how: signal.Signals, code: int, reason: str, tmp_path: Path) -> None:
     # As when memory is short, or a scheduler ends a process: the other worker must not keep the grid waiting.
-    asked = command("stage=reproduce", "stage.grid=table2", "stage.seeds=[0]", "stage.jobs=2", *MICRO)
-    long = ("scale.epochs.tokenizer=3000", "stage.methods=[rq_vae]", f"stage.results={tmp_path}/results")
+    asked = command("stage=reproduce", "stage.grid=table4", "stage.seeds=[0]", "stage.jobs=2", *MICRO)
+    long = ("scale.epochs.tokenizer=3000", "stage.methods=[a20_b9]", f"stage.results={tmp_path}/results")
     process = subprocess.Popen(
         [*asked, *long], env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
