@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -19,22 +19,13 @@ import pytest
 from cases import ODD
 
 from adasid_exp.artifacts.store import Store
-from adasid_exp.stages.preemption import Preempted, heed_sigterm
+from adasid_exp.stages.preemption import Preempted
 from adasid_exp.stages.ranks import GRACE, external_seat
 from adasid_exp.stages.schedule import stage_of
 from adasid_exp.types import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ASKED = ("stage=tokenize", "tokenizer=rq_vae", "tokenizer.fit.epochs=60", "tokenizer.fit.save_every=1", "trainer=ddp")
-
-
-@pytest.fixture
-def sigterm() -> Iterator[None]:
-    """SIGTERM is heeded as by the command."""
-    former = signal.getsignal(signal.SIGTERM)
-    heed_sigterm()
-    yield
-    signal.signal(signal.SIGTERM, former)
 
 
 def ensure(runs: Path, *overrides: str) -> dict[str, str]:

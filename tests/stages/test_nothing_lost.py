@@ -10,7 +10,6 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from adasid_exp.artifacts.store import MANIFEST, Manifest, Store
 from adasid_exp.stages import fitting
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.checkpoints import CheckpointFiles, load_safely
-from adasid_exp.stages.preemption import Preempted, heed_sigterm
+from adasid_exp.stages.preemption import Preempted
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.stages.schedule import stage_of
 from adasid_exp.types import UserError
@@ -60,15 +59,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, how in STAGES.items():
         stage_in(runs, f"stage={name}", *how).ensure(Store(runs))
     return runs
-
-
-@pytest.fixture
-def sigterm() -> Iterator[None]:
-    """SIGTERM is heeded as by the command."""
-    former = signal.getsignal(signal.SIGTERM)
-    heed_sigterm()
-    yield
-    signal.signal(signal.SIGTERM, former)
 
 
 class Scheduler(Callback):

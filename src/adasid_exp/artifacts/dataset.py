@@ -11,6 +11,7 @@ from typing import Protocol, Self
 import numpy as np
 import polars as pl
 
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.artifacts.store import inside
 from adasid_exp.types import UserError
 
@@ -250,7 +251,7 @@ def _core_note(least: int, dropped: int) -> tuple[str, ...]:
 
 
 def _offsets(user: np.ndarray, users: int) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))]).astype(np.int64)
+    return lengths_to_offsets(np.bincount(user, minlength=users))
 
 
 def _strings(ids: pl.Series) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from adasid_exp.artifacts.files import link
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.artifacts.prepared_logs import EmbeddingShards
 
 VECTORS = "vectors.npy"
@@ -65,11 +65,7 @@ class ShardedVectors:
 def link_shards(shards: EmbeddingShards, folder: Path) -> None:
     """Puts shards into ``folder`` without a copy, where the file system can."""
     for number, file in enumerate(shards.files):
-        target = folder / SHARD.format(number)
-        try:
-            os.link(file, target)
-        except OSError:
-            shutil.copyfile(file, target)
+        link(file, folder / SHARD.format(number))
 
 
 def open_vectors(folder: Path) -> Vectors:
@@ -78,5 +74,5 @@ def open_vectors(folder: Path) -> Vectors:
         return np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
     files = tuple(sorted(folder.glob("vectors-*.npy")))
     mapped = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
-    starts = (0, *np.cumsum([len(each) for each in mapped]).tolist())
-    return ShardedVectors(shards=EmbeddingShards(files=files, starts=starts, dim=mapped[0].shape[1]))
+    starts = lengths_to_offsets(np.array([len(each) for each in mapped])).tolist()
+    return ShardedVectors(shards=EmbeddingShards(files=files, starts=tuple(starts), dim=mapped[0].shape[1]))

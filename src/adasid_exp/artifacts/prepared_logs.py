@@ -24,6 +24,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.artifacts.store import file_digest, inside
 from adasid_exp.types import UserError
 
@@ -276,7 +277,7 @@ class PreparedLogs:
         shards = record["shards"]
         return EmbeddingShards(
             files=tuple(inside(self.folder, shard["name"]) for shard in shards),
-            starts=tuple(_running_sum(shard["rows"] for shard in shards)),
+            starts=tuple(_running_sum(shards, "rows")),
             dim=record["dim"],
         )
 
@@ -367,11 +368,11 @@ def _check_file(folder: Path, name: str, size: int) -> None:
 
 
 def _partitions(folder: Path, records: Sequence[Mapping[str, Any]]) -> Iterable[LogPartition]:
-    starts = _running_sum(record["users"] for record in records)
+    starts = _running_sum(records, "users")
     for first_user, record in zip(starts, records, strict=False):
         sizes = {name: record[name] for name in ("users", "rows", "impressions")}
         yield LogPartition(folder=inside(folder, record["name"]), first_user=first_user, **sizes)
 
 
-def _running_sum(sizes: Iterable[int]) -> list[int]:
-    return [0, *np.cumsum(list(sizes), dtype=np.int64).tolist()]
+def _running_sum(records: Sequence[Mapping[str, Any]], name: str) -> list[int]:
+    return lengths_to_offsets(np.array([record[name] for record in records])).tolist()

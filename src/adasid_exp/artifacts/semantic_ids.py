@@ -8,8 +8,6 @@ once; items that were appended are in the inverse map of their own shard.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from adasid_exp.artifacts.files import link
 from adasid_exp.types import PAD, SidTable, UserError
 
 TABLE = "sids.parquet"
@@ -238,14 +237,6 @@ def published_among(folder: Path, item_ids: np.ndarray) -> list[str]:
     return (
         pl.scan_parquet(files).select("item_id").filter(pl.col("item_id").is_in(wanted)).collect()["item_id"].to_list()
     )
-
-
-def link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the file system has no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _read(folder: Path, shard: Shard) -> pl.DataFrame:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.data.log_gather import SortedPartition
-from adasid_exp.data.log_order import lengths_to_offsets
 from adasid_exp.data.pieces import Piece
 
 HOUR = 3600

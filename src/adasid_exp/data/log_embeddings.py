@@ -17,6 +17,7 @@ from adasid_exp.data.policy import (
     NOT_FINITE,
     BadRows,
     Fault,
+    fill_with_mean,
     finite_rows,
     one_line,
 )
@@ -173,8 +174,7 @@ def _finite(block: np.ndarray, place: str, first: int, bad: BadRows) -> np.ndarr
         return block
     row, more = first + int(np.argmin(good)) + 1, int((~good).sum()) - 1
     bad.report(file=place, row=row, fault=NOT_FINITE, values={"value": "NaN or Inf"}, more=more)
-    block[~good] = block[good].mean(axis=0, dtype=np.float64) if good.any() else 0.0
-    return block
+    return fill_with_mean(block, good)
 
 
 NO_ARRAY = Fault(

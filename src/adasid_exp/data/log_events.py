@@ -66,13 +66,13 @@ class EventFormat:
 
     def select(self, schema: pl.Schema) -> list[pl.Expr]:
         """Columns ``user, item, timestamp, event, label`` in one type each, out of a shard's own."""
-        label = UNLABELLED if self.label is None else pl.col(self.label).cast(pl.Float64, strict=False)
+        label = pl.lit(None) if self.label is None else pl.col(self.label)
         return [
             pl.col(self.user).cast(id_type(schema[self.user]), strict=False).alias("user"),
             pl.col(self.item).cast(id_type(schema[self.item]), strict=False).alias("item"),
             self._time(schema[self.timestamp]).alias("timestamp"),
             self._is_interaction().alias("interaction"),
-            (label if isinstance(label, pl.Expr) else pl.lit(None, dtype=pl.Float64)).alias("label"),
+            label.cast(pl.Float64, strict=False).alias("label"),
         ]
 
     def _time(self, dtype: pl.DataType) -> pl.Expr:

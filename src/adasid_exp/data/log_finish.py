@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from adasid_exp.artifacts.files import link
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.artifacts.prepared_logs import SCHEMA, USER_ID, PartitionArrays
 from adasid_exp.data.log_core import Survivors, save_counts, survivors
 from adasid_exp.data.log_gather import SortedPartition
-from adasid_exp.data.log_order import lengths_to_offsets, lower_bound
-from adasid_exp.data.pieces import Piece, link
+from adasid_exp.data.log_order import lower_bound
+from adasid_exp.data.pieces import Piece
 
 PARTITION = "partition"
 RECENT = "recent"

@@ -10,8 +10,9 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.data.log_ids import encode_sorted
-from adasid_exp.data.log_order import by_group, by_time, lengths_to_offsets, repeats
+from adasid_exp.data.log_order import by_group, by_time, repeats
 from adasid_exp.data.log_spill import USERS, unpack
 from adasid_exp.data.pieces import Piece
 

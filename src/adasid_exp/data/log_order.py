@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_array
 
+from adasid_exp.artifacts.offsets import lengths_to_offsets
+
 RADIX = 1 << 15
 """Up to so many groups numpy's radix sort of int16 is the faster one."""
 
@@ -86,8 +88,3 @@ def lower_bound(values: np.ndarray, first: np.ndarray, last: np.ndarray, wanted:
         below = (low < high) & (values[np.minimum(middle, len(values) - 1)] < wanted)
         low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
     return low
-
-
-def lengths_to_offsets(lengths: np.ndarray) -> np.ndarray:
-    """Running sum from 0, int64 ``[groups + 1]``."""
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

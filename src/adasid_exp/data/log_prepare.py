@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from adasid_exp.artifacts.files import appear, link
 from adasid_exp.artifacts.prepared_logs import CATALOGUE, EMBEDDINGS, partition_name, write_index
 from adasid_exp.data.engines import Engine
 from adasid_exp.data.log_core import Census, add_counts
@@ -32,7 +33,7 @@ from adasid_exp.data.log_items import ItemFormat, open_catalogue, write_items
 from adasid_exp.data.log_source import LogSource
 from adasid_exp.data.log_spill import CatalogueIds, Spill
 from adasid_exp.data.log_survey import Survey, cut
-from adasid_exp.data.pieces import Piece, appear, finish_all, link
+from adasid_exp.data.pieces import Piece, finish_all
 from adasid_exp.data.policy import BadRows, left_out
 from adasid_exp.types import UserError
 

@@ -16,11 +16,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adasid_exp.artifacts.files import link
 from adasid_exp.data.engines import Engine
 from adasid_exp.data.log_order import by_group
 from adasid_exp.data.log_source import MANIFEST
 from adasid_exp.data.log_world import DAY, GROUP, LATENT, LogWorld, hashed, raw_id
-from adasid_exp.data.pieces import Piece, finish_all, link
+from adasid_exp.data.pieces import Piece, finish_all
 
 START = 1_704_067_200  # 1 January 2024, unix seconds
 EVENTS = ("skip", "click", "play")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import fsspec
 
@@ -16,6 +18,10 @@ from adasid_exp.types import UserError
 MANIFEST = "shards.json"
 """Where there is one in the root, only the shards it lists are read, and each must hold the rows it says."""
 SAMPLES, SAMPLE_BYTES = 16, 1 << 16
+
+Found = TypeVar("Found")
+_SEEN: dict[tuple[Any, str, Any], Any] = {}
+"""What `LogSource.remembered` found: by look, path and state of the file."""
 
 
 class LogSource:
@@ -81,17 +87,29 @@ class LogSource:
         Hashing terabytes whole takes longer than preparing them. The end of a Parquet file holds its footer:
         the place, size and bounds of every column chunk.
         """
-        size = self._files.size(self._path(name))
-        digest = hashlib.sha256(str(size).encode())
-        last = max(0, size - SAMPLE_BYTES)
-        with self.open(name) as stream:
-            for position in sorted({last * sample // (SAMPLES - 1) for sample in range(SAMPLES)}):
-                stream.seek(position)
-                digest.update(stream.read(SAMPLE_BYTES))
-        return digest.hexdigest()
+        return self.remembered(_sampled, name)
+
+    def remembered(self, look: Callable[[LogSource, str], Found], name: str) -> Found:
+        """``look(self, name)``, once a process as long as the file stays as it is: each cell of a grid asks again."""
+        key = (look, self._path(name), self._files.ukey(self._path(name)))
+        if key not in _SEEN:
+            _SEEN[key] = look(self, name)
+        found: Found = _SEEN[key]
+        return found
 
     def _path(self, name: str) -> str:
         return str(PurePosixPath(self._folder) / name)
+
+
+def _sampled(source: LogSource, name: str) -> str:
+    with source.open(name) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        last = max(0, size - SAMPLE_BYTES)
+        for position in sorted({last * sample // (SAMPLES - 1) for sample in range(SAMPLES)}):
+            stream.seek(position)
+            digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def _protocols(files: Any) -> tuple[str, ...]:

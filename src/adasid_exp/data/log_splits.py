@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.artifacts.prepared_logs import LogPartition, PreparedLogs
 from adasid_exp.types import UserError
 
@@ -89,7 +90,7 @@ class Cut(LogSplit):
 
 def _rows_before(time: np.ndarray, offsets: np.ndarray, tick: int) -> np.ndarray:
     """Each user's first row at or after ``tick``, int64 ``[users]``; ``time`` ascends within a user."""
-    before = np.concatenate([[0], np.cumsum(time < tick, dtype=np.int64)])
+    before = lengths_to_offsets(time < tick)
     counts = np.diff(before[offsets - offsets[0]])
     return offsets[:-1] + counts
 

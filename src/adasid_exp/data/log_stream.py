@@ -14,6 +14,7 @@ from typing import Generic, Protocol
 import numpy as np
 import torch
 
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.data.loader import (
     Batch,
     BatchOut,
@@ -188,7 +189,7 @@ class StreamLoader(EpochLoader[Batch]):
 
     def _layout(self, epoch: int) -> Layout:
         order = self.visit.blocks(epoch, len(self.stream.sizes))
-        return Layout(order=order, ends=np.concatenate([[0], np.cumsum(self.stream.sizes[order], dtype=np.int64)]))
+        return Layout(order=order, ends=lengths_to_offsets(self.stream.sizes[order]))
 
     def _read(self, layout: Layout, epoch: int, number: int) -> Buffer[Batch]:
         steps = len(self)

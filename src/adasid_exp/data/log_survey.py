@@ -96,8 +96,7 @@ def _footer(source: LogSource, name: str, bad: BadRows) -> pq.FileMetaData | Non
         bad.report(file=source.place(name), row=None, fault=MISSING, values=values, more=more)
         return None
     try:
-        with pq.ParquetFile(source.handle(name)) as file:
-            footer = file.metadata
+        footer = source.remembered(_read_footer, name)
     except (OSError, pa.ArrowException) as error:
         bad.report(file=source.place(name), row=None, fault=NO_FOOTER, values={"error": error})
         return None
@@ -107,6 +106,11 @@ def _footer(source: LogSource, name: str, bad: BadRows) -> pq.FileMetaData | Non
         bad.report(file=source.place(name), row=None, fault=OTHER_LENGTH, values=values, more=footer.num_rows - 1)
         return None
     return footer
+
+
+def _read_footer(source: LogSource, name: str) -> pq.FileMetaData:
+    with pq.ParquetFile(source.handle(name)) as file:
+        return file.metadata
 
 
 def _kinds(form: EventFormat, schema: pa.Schema) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from adasid_exp.data.log_items import ItemFormat, item_tables
 from adasid_exp.data.log_prepare import Preparation
 from adasid_exp.data.log_source import LogSource
 from adasid_exp.data.log_survey import Survey, survey_events
+from adasid_exp.data.pieces import wants_bar
 from adasid_exp.data.policy import BadRows
 from adasid_exp.data.raw import Reader
 
@@ -63,7 +63,7 @@ class Logs(Reader):
         self.keep, self.on_bad_row, self.engine = keep, on_bad_row, engine
         self.memory = int(memory_gib * 2**30 / 2)  # the other half: libraries, buffers, files mapped
         self.wanted_partitions = partitions
-        self.bar = sys.stderr.isatty() if progress == "auto" else bool(progress)
+        self.bar = wants_bar(progress)
 
     @cached_property
     def source(self) -> LogSource:

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import shutil
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ class Piece(ABC):
         return json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
 
 
+def wants_bar(progress: bool | str) -> bool:
+    """Whether to draw progress bars: as told, or, by "auto", on a terminal only."""
+    return sys.stderr.isatty() if progress == "auto" else bool(progress)
+
+
 def finish(piece: Piece) -> None:
     """Makes a piece in a folder of another name and renames that when all is written."""
     unfinished = piece.folder.with_name(f".{piece.folder.name}.{os.getpid()}")
@@ -67,22 +73,6 @@ def finish_all(engine: Engine, title: str, pieces: Sequence[Piece], *, bar: bool
         task = progress.add_task(title, total=sum(piece.rows for piece in missing))
         for piece in engine.map(finish, missing):
             progress.advance(task, piece.rows)
-
-
-def appear(path: Path, write: Callable[[Path], object]) -> None:
-    """A single file that appears whole: ``write`` gets the path of another, which is then renamed."""
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    write(unfinished)
-    os.replace(unfinished, path)
-
-
-def link(file: Path, target: Path) -> None:
-    """The same file under a second name, a copy where the disk knows no links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
 
 
 class _Speed(ProgressColumn):

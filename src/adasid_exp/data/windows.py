@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adasid_exp.artifacts.dataset import Dataset
+from adasid_exp.artifacts.offsets import lengths_to_offsets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Windows:
 
 def visible_rows(dataset: Dataset, mask: np.ndarray) -> Visible:
     """The rows where ``mask`` (bool ``[rows]``) holds."""
-    before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+    before = lengths_to_offsets(mask)
     return Visible(items=dataset.item[mask].astype(np.int32), before=before, first=before[dataset.offsets])
 
 

@@ -21,14 +21,7 @@ from adasid_exp.stages.assign import LEAVE, SHARDS, Assign, CodeTable, code_tabl
 from adasid_exp.stages.base import Stage, TaskStage, without
 from adasid_exp.stages.building import construct, identity
 from adasid_exp.stages.encoding import CHUNK, WEIGHTS, encode_catalogue
-from adasid_exp.stages.tokenize import (
-    BEHAVIOR,
-    Tokenize,
-    item_embeddings,
-    item_inputs,
-    task_histories,
-    trained_tokenizer,
-)
+from adasid_exp.stages.tokenize import BEHAVIOR, Tokenize, item_inputs, trained_with_items
 from adasid_exp.types import SidTable, UserError
 
 CEILING = 4.0
@@ -69,9 +62,7 @@ class AppendSids(TaskStage):
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
         published = inputs["sids"] if self.cfg.sids is None else Path(self.cfg.sids)
         self._check_policy(published)
-        known = item_embeddings(self.cfg, self.task, inputs)
-        histories = task_histories(self.cfg, self.task, inputs)
-        model = trained_tokenizer(self.cfg.tokenizer, known, histories, inputs["tokenizer"])
+        model, known = trained_with_items(self.cfg, self.task, inputs)
         item_ids, items = read_new_items(self.items, known.dims, BEHAVIOR)
         refuse_known(published, item_ids, self.items)
         mean = published_mean(model, known, published)

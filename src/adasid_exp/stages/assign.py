@@ -26,14 +26,7 @@ from adasid_exp.stages.base import Stage, TaskStage, without
 from adasid_exp.stages.building import construct, encoding_part, identity
 from adasid_exp.stages.encoding import CODES, ERROR, OWN, WEIGHTS, Encoding, encode_catalogue
 from adasid_exp.stages.loading import load_task
-from adasid_exp.stages.tokenize import (
-    BEHAVIOR,
-    Tokenize,
-    item_embeddings,
-    item_inputs,
-    task_histories,
-    trained_tokenizer,
-)
+from adasid_exp.stages.tokenize import BEHAVIOR, Tokenize, item_inputs, trained_with_items
 from adasid_exp.types import PAD, SidTable
 
 log = logging.getLogger(__name__)
@@ -75,9 +68,7 @@ class Assign(TaskStage):
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
         item_ids = load_task(self.cfg, self.task, inputs["dataset"]).item_ids()
-        items = item_embeddings(self.cfg, self.task, inputs)
-        histories = task_histories(self.cfg, self.task, inputs)
-        model = trained_tokenizer(self.cfg.tokenizer, items, histories, inputs["tokenizer"])
+        model, items = trained_with_items(self.cfg, self.task, inputs)
         encoding = encode_catalogue(model, items, work / SHARDS, self.cfg.shard_rows)
         table = parted(code_table(encoding, model.layout), self.cfg.collisions, model, items)
         save_sids(out, item_ids, table, encoding, model.layout.modalities)
@@ -231,9 +222,8 @@ def quality_of(table: CodeTable) -> dict[str, float]:
     unique, most = torch.tensor(len(sharers) / max(1, items), dtype=torch.float64), sharers.max()
     del sharers  # as long as the catalogue has SIDs
     length = torch.cat([codebook.active_length(part).double() for part in codes.split(AT_ONCE)])
-    ceiling = (
-        torch.tensor(table.sizes, dtype=torch.float64).log().clamp(min=1e-12)
-    )  # a slot of one code says nothing: 0
+    # A slot of one code says nothing: 0 of 0 is 0.
+    ceiling = torch.tensor(table.sizes, dtype=torch.float64).log().clamp(min=1e-12)
     learnt = torch.tensor([modality != DEDUP for modality in table.modalities])
     figures = {
         "entropy": entropy[learnt].mean(),

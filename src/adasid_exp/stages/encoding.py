@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from adasid_exp.artifacts.files import appear
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.types import ItemBatch
 
@@ -95,11 +95,8 @@ def encode_rows(model: Any, items: ItemEmbeddings, part: slice) -> dict[str, Ten
 
 def save_shard(columns: dict[str, Tensor], file: Path) -> None:
     """Writes a shard whole or not at all."""
-    unfinished = file.with_suffix(".unfinished")
-    save_file(
-        {name: values.contiguous() for name, values in columns.items()}, unfinished, {"order": "\n".join(columns)}
-    )
-    os.replace(unfinished, file)
+    whole = {name: values.contiguous() for name, values in columns.items()}
+    appear(file, lambda path: save_file(whole, path, {"order": "\n".join(columns)}))
 
 
 def chunks(items: ItemEmbeddings, part: slice) -> Iterator[ItemBatch]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBar
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
+from adasid_exp.data.pieces import wants_bar
 from adasid_exp.functional.ranks import own_rank, ranks
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.building import construct
@@ -139,7 +139,7 @@ def trainer_of(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> L.Trainer:
         num_sanity_val_steps=0,
         logger=[_logger(node, run) for node in cfg.logger.values()],
         callbacks=_callbacks(cfg, fit, run),
-        enable_progress_bar=_progress(cfg),
+        enable_progress_bar=wants_bar(cfg.progress),
         enable_model_summary=False,
         enable_checkpointing=True,
         log_every_n_steps=1_000_000,  # modules hand their means to the logger once an epoch themselves
@@ -191,10 +191,6 @@ def _hardware(cfg: DictConfig) -> dict[str, Any]:
     return node
 
 
-def _progress(cfg: DictConfig) -> bool:
-    return sys.stderr.isatty() if cfg.progress == "auto" else bool(cfg.progress)
-
-
 def _logger(node: DictConfig, run: Run) -> Any:
     return instantiate(node, save_dir=str(run.logs), name=run.stage, version=f"{run.label}-{run.signature}")
 
@@ -202,7 +198,7 @@ def _logger(node: DictConfig, run: Run) -> Any:
 def _callbacks(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> list[Callback]:
     """Resume point last, so that it holds the state the others reached in the same epoch."""
     callbacks: list[Callback] = [instantiate(node) for node in cfg.callbacks.values()]
-    if _progress(cfg):
+    if wants_bar(cfg.progress):
         callbacks.append(RichProgressBar(leave=True))
     if fit["monitor"]:
         callbacks += [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from adasid_exp.data.log_simulator import LogSimulator
+from adasid_exp.data.pieces import wants_bar
 from adasid_exp.stages.base import Stage, plain
 
 
@@ -36,5 +36,4 @@ class SimulateLogs(Stage):
         return {}
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        bar = sys.stderr.isatty() if self.cfg.progress == "auto" else bool(self.cfg.progress)
-        return self.simulator.write(work=work, out=out, bar=bar)
+        return self.simulator.write(work=work, out=out, bar=wants_bar(self.cfg.progress))

@@ -108,3 +108,10 @@ def trained_tokenizer(
     model = tokenizer_model(node, items, histories)
     model.load_state_dict(load_file(artifact / WEIGHTS))
     return model.eval()
+
+
+def trained_with_items(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> tuple[Any, ItemEmbeddings]:
+    """`trained_tokenizer` and the catalogue it learnt on, from the inputs ``tokenizer`` and `item_inputs`."""
+    items = item_embeddings(cfg, task, inputs)
+    histories = task_histories(cfg, task, inputs)
+    return trained_tokenizer(cfg.tokenizer, items, histories, inputs["tokenizer"]), items
