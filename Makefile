@@ -1,7 +1,7 @@
 # Everything starts here: `make help`.
 PYTHON  ?= python3
 VENV    ?= .venv
-EXTRAS  ?= text,image,viz,sweep,bench,dev
+EXTRAS  ?= text,image,viz,report,onnx,dashboards,docs,sweep,bench,dev
 DATA    ?= data/beauty
 METHODS ?=
 SEEDS   ?=
