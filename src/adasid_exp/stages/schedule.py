@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
+from adasid_exp.artifacts.failures import forget_failure, record_failure
 from adasid_exp.artifacts.store import Store
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.locations import CONF
@@ -105,11 +106,27 @@ def jobs_of(cells: Sequence[tuple[str, ...]], store: Store) -> list[Job]:
 
 
 def make_one(job: Job, root: Path) -> str | None:
-    """Runs in a worker: makes the artifact and returns None, or the reason it could not.
+    """Runs in a worker: makes the artifact and returns None, or the reason it could not, which the store remembers.
 
     Raises:
         Preempted: SIGTERM arrived; a training's state is saved.
     """
+    reason = _made(job, root)
+    if reason is None:
+        forget_failure(root, job.signature)
+    else:
+        _remember(job, reason, root)
+    return reason
+
+
+def _remember(job: Job, reason: str, root: Path) -> None:
+    try:
+        record_failure(root, signature=job.signature, title=job.title, reason=reason, overrides=job.overrides)
+    except OSError as error:  # a full disk may be why it failed
+        log.warning("the store cannot note that %s failed: %s", job.title, error)
+
+
+def _made(job: Job, root: Path) -> str | None:
     torch.set_num_threads(1)
     heed_sigterm()
     try:
@@ -163,7 +180,7 @@ def run_jobs(
             show(progress)
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                _settle(running.pop(future), future, lost, progress)
+                _settle(running.pop(future), future, lost, progress, root)
     except Preempted:
         _end_workers(GRACE)
         raise
@@ -216,10 +233,11 @@ def _start_ready(
         signal.signal(signal.SIGINT, heard)
 
 
-def _settle(job: Job, future: Future[str | None], lost: set[str], progress: Progress) -> None:
+def _settle(job: Job, future: Future[str | None], lost: set[str], progress: Progress, root: Path) -> None:
     try:
         reason = future.result()
     except BrokenProcessPool as error:
+        _remember(job, "its process died (out of memory?)", root)
         raise UserError(
             f"a worker died while making {job.title} (out of memory?); what is finished is kept: "
             "run the same command again, with stage.jobs=1 if memory is short"
