@@ -143,10 +143,19 @@ format: setup  ## let ruff put the code in shape
 lock: setup  ## write constraints.txt from what is installed
 	$(BIN)/uv pip freeze --exclude-editable --python $(BIN)/python | grep -v -E '^(torch|uv|pip|setuptools|triton)==|^(nvidia-|cuda-)|://' > constraints.txt
 
+.PHONY: docs
+docs: setup  ## build the documentation site into site/ (strict: a dead link is an error)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+.PHONY: docs-serve
+docs-serve: setup  ## show the documentation while it is written, at http://127.0.0.1:8000
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload
+
 .PHONY: wheel
 wheel: setup  ## build the wheel into dist/
 	$(BIN)/uv build --wheel -q -o dist
 
 .PHONY: clean
 clean:  ## remove caches and built files, keep runs and results
-	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -1,0 +1,55 @@
+r"""Equations as MathML, made when the site is built: a reader's browser needs no script and no network.
+
+``$...$`` and ``$$...$$`` in a page become what arithmatex marks as ``\(...\)`` and ``\[...\]``, and this turns it into
+MathML. An unknown command of LaTeX is a warning, which ends a strict build.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+from typing import Any
+
+from latex2mathml.converter import convert
+
+log = logging.getLogger("mkdocs.hooks.math")
+
+MARKED = re.compile(r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL)
+VARIANT = re.compile(r'<(?P<tag>mi|mn|mo) mathvariant="(?P<variant>[a-z-]+)">(?P<text>[^<]+)</(?P=tag)>')
+
+# MathML Core knows one variant only ("normal"); the others are letters of their own in Unicode.
+FIRST = {"double-struck": (0x1D538, 0x1D7D8), "script": (0x1D49C, None), "bold": (0x1D400, 0x1D7CE)}
+HOLES = {"ℂ": 0x1D53A, "ℍ": 0x1D53F, "ℕ": 0x1D545, "ℙ": 0x1D547, "ℚ": 0x1D548, "ℝ": 0x1D549, "ℤ": 0x1D551}
+HOLES |= {"ℬ": 0x1D49D, "ℰ": 0x1D4A0, "ℱ": 0x1D4A1, "ℋ": 0x1D4A3, "ℐ": 0x1D4A4, "ℒ": 0x1D4A7, "ℳ": 0x1D4A8, "ℛ": 0x1D4AD}
+FILLED = {code: letter for letter, code in HOLES.items()}
+
+
+def on_page_content(content: str, page: Any, **_: Any) -> str:
+    """Every marked equation of a page as MathML."""
+    return MARKED.sub(lambda found: mathml(found["latex"], found["tag"] == "div", page.file.src_uri), content)
+
+
+def mathml(latex: str, block: bool, where: str) -> str:
+    """One equation; ``where`` is named by the warning about what LaTeX has and MathML lacks."""
+    text = html.unescape(latex).strip()
+    made = VARIANT.sub(_as_letters, convert(text, display="block" if block else "inline"))
+    if unknown := re.findall(r"\\[A-Za-z]+", made):
+        log.warning("%s: %s in %r is not known to latex2mathml", where, ", ".join(unknown), text)
+    spoken = html.escape(" ".join(text.split()), quote=True)
+    made = made.replace("<math ", f'<math aria-label="{spoken}" ', 1)
+    return f'<div class="equation">{made}</div>' if block else made
+
+
+def _as_letters(found: re.Match[str]) -> str:
+    text = html.unescape(found["text"])
+    shown = "".join(_letter(symbol, found["variant"]) for symbol in text)
+    return f"<{found['tag']}>{shown}</{found['tag']}>"
+
+
+def _letter(symbol: str, variant: str) -> str:
+    letters, digits = FIRST.get(variant, (None, None))
+    if letters and symbol.isascii() and symbol.isalpha():
+        code = letters + ord(symbol.upper()) - ord("A") + (26 if symbol.islower() else 0)
+        return FILLED.get(code, chr(code))
+    return chr(digits + ord(symbol) - ord("0")) if digits and symbol.isdigit() else symbol

@@ -1,0 +1,108 @@
+"""Links from a page into the repository, and the files behind them that the site shows as pages of its own.
+
+Pages link as they would on a code host: ``../experiments/reports/...``. Committed reports, grids and the files a
+repository keeps at its root are part of the site, so such a link leads to them; any other target is a warning, which
+ends a strict build.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+log = logging.getLogger("mkdocs.hooks.repository")
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOT_PAGES = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "README.md": "readme.md",
+}
+SHOWN = {".md", ".csv", ".png", ".svg", ".tex"}
+LINK = re.compile(r"(?P<open>!?\[[^\]]*\]\()(?P<target>[^)\s#]+)(?P<rest>(?:#[^)\s]*)?(?:\s+\"[^\"]*\")?\))")
+FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+
+
+def shown_files(root: Path = ROOT) -> dict[str, str]:
+    """Where the site shows a file of the repository: page or asset by path from the root."""
+    places = {name: page for name, page in ROOT_PAGES.items() if (root / name).is_file()}
+    for path in sorted((root / "experiments" / "reports").rglob("*")):
+        if path.is_file() and path.suffix in SHOWN:
+            inside = path.relative_to(root / "experiments").as_posix()
+            places[path.relative_to(root).as_posix()] = inside.replace("README.md", "index.md")
+    for path in sorted((root / "experiments").glob("*.yaml")):
+        places[f"experiments/{path.name}"] = f"grids/{path.stem}.md"
+    for path in sorted(root.glob("examples/**/*.py")):
+        places[path.relative_to(root).as_posix()] = path.relative_to(root).with_suffix(".md").as_posix()
+    for path in sorted(root.glob("examples/**/*.md")):
+        inside = path.relative_to(root).as_posix()
+        places[inside] = inside.replace("README.md", "index.md")
+    return places
+
+
+def on_files(files: Files, config: Any, **_: Any) -> Files:
+    """Adds what `shown_files` names."""
+    places = shown_files()
+    for source, place in places.items():
+        files.append(_file(config, ROOT / source, source, place))
+    files.append(File.generated(config, "grids/index.md", content=_list_of_grids(places)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files, **_: Any) -> str:
+    """Links out of ``docs`` lead to where the site shows their target."""
+    places = shown_files()
+    source = next((name for name, place in places.items() if place == page.file.src_uri), f"docs/{page.file.src_uri}")
+    if source.endswith((".yaml", ".py")):
+        return markdown
+    here = posixpath.dirname(page.file.src_uri)
+
+    def led(found: re.Match[str]) -> str:
+        target = found["target"]
+        if "://" in target or target.startswith(("mailto:", "/")):
+            return found[0]
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        place = _place(path, places, files)
+        if place is None:
+            log.warning("%s: the link to %s leads to %s, which the site does not show", source, target, path)
+            return found[0]
+        return f"{found['open']}{posixpath.relpath(place, here or '.')}{found['rest']}"
+
+    parts = FENCE.split(markdown)
+    return "".join(part if number % 2 else LINK.sub(led, part) for number, part in enumerate(parts))
+
+
+def _place(path: str, places: dict[str, str], files: Files) -> str | None:
+    """Source path within the site of a path from the repository's root; None where the site lacks it."""
+    if path.startswith("docs/") and files.get_file_from_path(path.removeprefix("docs/")):
+        return path.removeprefix("docs/")
+    if path in places:
+        return places[path]
+    inside = f"{path}/"
+    return next((place for name, place in places.items() if name.startswith(inside) and place.endswith("index.md")), None)
+
+
+def _file(config: Any, path: Path, source: str, place: str) -> File:
+    if path.suffix in {".yaml", ".py"}:
+        language = {".yaml": "yaml", ".py": "python"}[path.suffix]
+        text = path.read_text(encoding="utf-8").rstrip()
+        return File.generated(config, place, content=f"# `{source}`\n\n```{language}\n{text}\n```\n")
+    if path.suffix == ".md":
+        return File.generated(config, place, content=path.read_text(encoding="utf-8"))
+    return File.generated(config, place, abs_src_path=str(path))
+
+
+def _list_of_grids(places: dict[str, str]) -> str:
+    lines = ["# Grids", "", "What each command of [Reproducing](../reproduce.md) runs, line by line.", ""]
+    for source in sorted(name for name in places if name.endswith(".yaml")):
+        text = (ROOT / source).read_text(encoding="utf-8")
+        title = next(line.split(":", 1)[1].strip().strip('"') for line in text.splitlines() if line.startswith("title:"))
+        name = PurePosixPath(source).stem
+        lines.append(f"- [`{name}`]({name}.md): {title}")
+    return "\n".join(lines) + "\n"
