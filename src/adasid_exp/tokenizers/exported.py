@@ -1,0 +1,132 @@
+"""A trained tokenizer as a graph of tensors alone: raw embeddings in, SIDs out, for runtimes without this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, export
+
+from adasid_exp.functional.sparsity import handover_weights
+from adasid_exp.nn.quantizers.residual_clusters import ResidualClusters
+from adasid_exp.tokenizers.base import Tokenizer
+from adasid_exp.types import PAD, ItemBatch
+
+COUNT = "count"
+"""The input that is no embedding: an item's interactions in the training part, 0 for a new item."""
+
+OUTPUTS = ("codes", "weights")
+
+EXAMPLE = 3
+"""Items that a graph is traced with; it holds for any number."""
+
+
+class ExportedTokenizer(nn.Module):
+    """Raw embeddings of items to their SIDs, as `stage=append_sids` assigns them to new items.
+
+    Clusters that were made equal are a matter of the catalogue they were made for: here an item gets the nearest.
+
+    Args:
+        tokenizer: trained; it is copied, so that nothing done here reaches it.
+        inputs: what `forward` takes, in order: modalities and `COUNT`; the others are what no code depends on.
+        mean: mean(R) of the published behavior weights (spec 1.9).
+    """
+
+    def __init__(self, *, tokenizer: Tokenizer, inputs: Sequence[str], mean: float) -> None:
+        super().__init__()
+        self.tokenizer = deepcopy(tokenizer).cpu().eval()
+        self.inputs, self.mean = tuple(inputs), mean
+        for part in self.tokenizer.modules():
+            if isinstance(part, ResidualClusters) and part.clustering.balanced:
+                part.clustering.balanced = False
+                part.members = torch.full_like(part.members[:1], PAD)
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes int64 ``[items, slots]``, ``PAD`` in unused slots, and their weights as published, float32."""
+        encoded = self.tokenizer.encode(self.items(dict(zip(self.inputs, values, strict=True))))
+        weights = handover_weights(encoded.codes, encoded.weights, self.tokenizer.layout.modalities, mean=self.mean)
+        return encoded.codes, weights
+
+    def items(self, given: Mapping[str, Tensor]) -> ItemBatch:
+        """A batch; what is not given is 0."""
+        first = next(iter(given.values()))
+        features = {
+            name: given[name] if name in given else first.new_zeros(first.shape[0], dim, dtype=torch.float32)
+            for name, dim in self.tokenizer.dims.items()
+        }
+        count = given[COUNT] if COUNT in given else first.new_zeros(first.shape[0], dtype=torch.int64)
+        return ItemBatch(index=torch.zeros_like(count), features=features, count=count)
+
+
+def exported(tokenizer: Tokenizer, mean: float) -> tuple[ExportedTokenizer, ExportedProgram]:
+    """The module with the inputs that codes depend on, and its graph for any number of items.
+
+    Args:
+        tokenizer: trained.
+        mean: mean(R) of the published behavior weights; 1 where no slot speaks of behavior.
+    """
+    every = ExportedTokenizer(tokenizer=tokenizer, inputs=[*tokenizer.modalities, COUNT], mean=mean)
+    used = used_inputs(every, traced(every))
+    module = ExportedTokenizer(tokenizer=tokenizer, inputs=used, mean=mean)
+    return module, traced(module)
+
+
+def traced(module: ExportedTokenizer) -> ExportedProgram:
+    """The graph of a module, its number of items left open."""
+    example = example_inputs(module.inputs, module.tokenizer.dims)
+    items = Dim("items", min=1)
+    return export(module, example, dynamic_shapes=(tuple({0: items} for _ in example),), strict=False)
+
+
+def example_inputs(inputs: Sequence[str], dims: Mapping[str, int]) -> tuple[Tensor, ...]:
+    """Values of the right types and shapes."""
+    return tuple(
+        torch.ones(EXAMPLE, dtype=torch.int64) if name == COUNT else torch.ones(EXAMPLE, dims[name]) for name in inputs
+    )
+
+
+def used_inputs(module: ExportedTokenizer, program: ExportedProgram) -> list[str]:
+    """Which of a module's inputs any output depends on, in its order."""
+    reached, pending = set(), list(program.graph.output_node().all_input_nodes)
+    while pending:
+        node = pending.pop()
+        if node not in reached:
+            reached.add(node)
+            pending += node.all_input_nodes
+    names = {node.name for node in reached}
+    return [name for name, own in zip(module.inputs, program.graph_signature.user_inputs, strict=True) if own in names]
+
+
+def portable(program: ExportedProgram) -> ExportedProgram:
+    """The same graph without operators that ONNX lacks."""
+    return program.run_decompositions({torch.ops.aten.searchsorted.Tensor: bisect})
+
+
+def bisect(
+    reference: Tensor,
+    values: Tensor,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """`torch.searchsorted` of one sorted row by comparisons alone: int64 of the shape of ``values``.
+
+    The answer's bits are found from the highest; every step looks at one entry for each value.
+
+    Raises:
+        ValueError: for options that no tokenizer uses.
+    """
+    if out_int32 or side or sorter is not None or reference.dim() != 1:
+        raise ValueError("only a plain search in one sorted row is spelt out")
+    size = reference.shape[0]
+    found = torch.zeros_like(values, dtype=torch.int64)
+    for bit in reversed(range(size.bit_length())):
+        tried = found + 2**bit
+        entry = reference[(tried - 1).clamp(max=size - 1)]
+        before = entry <= values if right else entry < values
+        found = torch.where((tried <= size) & before, tried, found)
+    return found
