@@ -92,7 +92,7 @@ def handover_weights(
     if mean is None:
         total, number = behavior_sum(codes, weights, modalities)
         mean = total / number if number else 1.0
-    scaled = (weights / torch.tensor(mean, dtype=weights.dtype, device=weights.device)).clamp(0, ceiling)
+    scaled = (weights / torch.tensor(mean, dtype=weights.dtype, device=weights.device)).clamp(0.0, ceiling)
     return torch.where(_behavior(modalities, codes), scaled, torch.ones_like(weights)) * (codes != PAD)
 
 

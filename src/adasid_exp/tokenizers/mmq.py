@@ -105,7 +105,7 @@ class Mmq(TrainableTokenizer):
         """Everything before quantization, with gradient, from standardised embeddings."""
         together = torch.cat(tuple(inputs.values()), 1)
         views = {SHARED: together, **inputs}
-        shared = together.new_ones(len(together), self.plan[SHARED])
+        shared = together.new_ones(together.shape[0], self.plan[SHARED])
         return Seen(
             latents=torch.cat([experts(views[group]) for group, experts in self.experts.items()], 1),
             weights=torch.cat([shared, *(gates(inputs[name]) for name, gates in self.gates.items())], 1),
