@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from omegaconf import DictConfig
 
 from adasid_exp.artifacts.results import Results
 from adasid_exp.artifacts.semantic_ids import SemanticIds
+from adasid_exp.data.task_data import TaskData
 from adasid_exp.stages.assign import Assign
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.behave import Behave, trained_behavior
@@ -56,27 +59,41 @@ class Retrieve(Stage):
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
         task = load_task(self.cfg, TASK, inputs["dataset"])
-        counts = task.counts()
         data = task.sequences(batch_size=self.cfg.retriever.fit.batch_size)
         seed_everything(self.cfg.seed)
-        model = build(
-            self.cfg.retriever,
-            items=lambda: len(counts),
-            counts=lambda: torch.from_numpy(counts),
-            sids=lambda: SemanticIds.load(inputs["sids"]).table(),
-            histories=task.histories,
-            behavior=lambda: trained_behavior(self.cfg.behavior, counts, inputs["behavior"]),
-        )
+        model = retriever_model(self.cfg.retriever, self.cfg, task, inputs)
         module, trainer = train(self, self.cfg.retriever, model, data, work)
         metrics = {
             **trainer.validate(module, datamodule=data, verbose=False)[0],
             **trainer.test(module, datamodule=data, verbose=False)[0],
         }
-        results = Results(
-            metrics={key: float(value) for key, value in metrics.items()},
-            rows=outcomes_of(module),
-        )
+        rows = outcomes_of(module)
         if first_rank():
-            results.save(out)
+            save_results(out, metrics, rows)
             save_weights(model, out / WEIGHTS)
-        return {"users": len(results.rows["user"])}
+        return {"users": len(rows["user"])}
+
+
+def retriever_model(node: DictConfig, cfg: DictConfig, task: TaskData, inputs: Mapping[str, Path]) -> Any:
+    """The retriever of ``node``, untrained.
+
+    Args:
+        node: the retriever.
+        cfg: the whole configuration.
+        task: the training part that is counted and recommended from.
+        inputs: artifact folders by role.
+    """
+    counts = task.counts()
+    return build(
+        node,
+        items=lambda: len(counts),
+        counts=lambda: torch.from_numpy(counts),
+        sids=lambda: SemanticIds.load(inputs["sids"]).table(),
+        histories=task.histories,
+        behavior=lambda: trained_behavior(cfg.behavior, counts, inputs["behavior"]),
+    )
+
+
+def save_results(out: Path, metrics: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
+    """Writes what validation and test found."""
+    Results(metrics={key: float(value) for key, value in metrics.items()}, rows=rows).save(out)

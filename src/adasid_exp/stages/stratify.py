@@ -19,6 +19,7 @@ from adasid_exp.functional.ranking import expected_ndcg, expected_recall
 from adasid_exp.functional.strata import MIDDLE, NAMES, strata_of
 from adasid_exp.stages.assign import ITEMS, Assign
 from adasid_exp.stages.base import Stage, TaskStage
+from adasid_exp.stages.calibrate import Calibrate
 from adasid_exp.stages.loading import load_task
 from adasid_exp.stages.prepare import Prepare
 from adasid_exp.stages.rank import Rank
@@ -127,6 +128,13 @@ class StratifyRetrieve(Stratify):
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "cutoffs": list(self.cfg.stage.cutoffs)}
+
+
+class StratifyCalibrate(StratifyRetrieve):
+    """The same of a calibrated run."""
+
+    name = "stratify_calibrate"
+    of = Calibrate
 
 
 class StratifyAssign(Stratify):
