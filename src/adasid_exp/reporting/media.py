@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import load_file
 
-from adasid_exp.artifacts.semantic_ids import SemanticIds
+from adasid_exp.artifacts.semantic_ids import LAYOUT, SemanticIds
 from adasid_exp.functional import codebook
 from adasid_exp.reporting.figures import GREY, MARKERS, PALETTE, canvas
 
@@ -40,9 +40,10 @@ Drawing = Callable[[], Any]
 def pictures(folder: Path) -> dict[str, Drawing]:
     """What there is to see of an artifact: by name, a function that draws the figure."""
     drawn: dict[str, Drawing] = {}
-    if (folder / ITEMS).exists():
-        drawn |= _of_items(pl.read_parquet(folder / ITEMS))
+    if (folder / LAYOUT).exists():
         drawn[USAGE] = partial(_usage_of, folder)
+        if (folder / ITEMS).exists():
+            drawn |= _of_items(pl.read_parquet(folder / ITEMS))
     if (folder / WEIGHTS).exists():
         words = codewords_of(load_file(folder / WEIGHTS))
         if words:

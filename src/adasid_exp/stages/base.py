@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from adasid_exp.artifacts.provenance import Meter, provenance
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Manifest, Store, disk_trouble, list_files, signature_of
-from adasid_exp.stages.ranks import make_together, several
+from adasid_exp.stages.ranks import external_seat, make_together, several
+from adasid_exp.stages.tracking import complete, tracked
 from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class Stage(ABC):
     def run(self, store: Store) -> float | None:
         """Makes the artifact, says where it is and returns the objective, if the stage has one."""
         folder = self.ensure(store)
+        complete(self, store)
         value = None
         if self.objective is not None:
             value = float(json.loads((folder / METRICS).read_text())[self.objective])
@@ -131,29 +133,35 @@ class Stage(ABC):
         out = work / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        meter = Meter()
-        facts = self._made(inputs, work, out)
-        manifest = Manifest(
-            stage=self.name,
-            version=self.version,
-            label=self.label,
-            signature=self.signature,
-            settings=self.settings(),
-            inputs={role: stage.signature for role, stage in self.upstream.items()},
-            files=list_files(out),
-            facts=facts,
-            provenance=provenance(meter),
-        )
-        final = store.publish(out, manifest)
-        shutil.rmtree(work, ignore_errors=True)
+        with tracked(self, apart=self._together and external_seat() is None) as tell:
+            meter = Meter()
+            facts = self._made(inputs, work, out)
+            manifest = Manifest(
+                stage=self.name,
+                version=self.version,
+                label=self.label,
+                signature=self.signature,
+                settings=self.settings(),
+                inputs={role: stage.signature for role, stage in self.upstream.items()},
+                files=list_files(out),
+                facts=facts,
+                provenance=provenance(meter),
+            )
+            final = store.publish(out, manifest)
+            shutil.rmtree(work, ignore_errors=True)
+            tell(final, inputs)
         log.info("made %s in %.1f s", self.title, manifest.provenance["seconds"])
         return final
 
+    @property
+    def _together(self) -> bool:
+        """Whether ranks make it: the configuration asks for them and this stage trains."""
+        return self.learner is not None and several(self.cfg.trainer) and bool(self.cfg[self.learner].fit.epochs)
+
     def _made(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        """`make`, by the ranks that the configuration asks for if this stage trains; disk trouble in one line."""
-        together = self.learner is not None and several(self.cfg.trainer) and self.cfg[self.learner].fit.epochs
+        """`make`, by the ranks that the configuration asks for; disk trouble in one line."""
         try:
-            return make_together(self, inputs, work, out) if together else self.make(inputs, work, out)
+            return make_together(self, inputs, work, out) if self._together else self.make(inputs, work, out)
         except Exception as error:
             trouble = disk_trouble(error)
             if trouble is None or isinstance(error, UserError):

@@ -27,6 +27,8 @@ from adasid_exp.stages.building import construct
 from adasid_exp.stages.checkpoints import CheckpointFiles, load_safely
 from adasid_exp.stages.preemption import NoSignals, SaveWhenTold
 from adasid_exp.stages.ranks import several
+from adasid_exp.stages.recording import About
+from adasid_exp.stages.tracking import begin, training_loggers
 from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ def train(stage: Stage, node: DictConfig, model: Any, data: Any, work: Path) -> 
         work=work,
         logs=Path(stage.cfg.runs) / "logs",
     )
+    begin(stage)
     trainer = trainer_of(stage.cfg, fit, run)
     data.trainer = trainer  # the loader asks it for the number of ranks
     steps = -(-len(data.train_dataloader()) // trainer.accumulate_grad_batches)
@@ -137,7 +140,7 @@ def trainer_of(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> L.Trainer:
         check_val_every_n_epoch=fit["check_every"],
         gradient_clip_val=fit["gradient_clip"],
         num_sanity_val_steps=0,
-        logger=[_logger(node, run) for node in cfg.logger.values()],
+        logger=training_loggers(cfg, about(run)),
         callbacks=_callbacks(cfg, fit, run),
         enable_progress_bar=wants_bar(cfg.progress),
         enable_model_summary=False,
@@ -191,8 +194,9 @@ def _hardware(cfg: DictConfig) -> dict[str, Any]:
     return node
 
 
-def _logger(node: DictConfig, run: Run) -> Any:
-    return instantiate(node, save_dir=str(run.logs), name=run.stage, version=f"{run.label}-{run.signature}")
+def about(run: Run) -> About:
+    """As trackers know the run; one that is open already keeps its own name and configuration."""
+    return About(stage=run.stage, label=run.label, signature=run.signature, logs=run.logs, name=run.label, config={})
 
 
 def _callbacks(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> list[Callback]:
