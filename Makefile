@@ -150,7 +150,7 @@ docs: setup  ## build the documentation site into site/ (strict: a dead link is 
 
 .PHONY: docs-serve
 docs-serve: setup  ## show the documentation while it is written, at http://127.0.0.1:8000
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 .PHONY: wheel
 wheel: setup  ## build the wheel into dist/

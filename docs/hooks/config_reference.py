@@ -21,6 +21,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 FOLDER = "config"
+INDEX = f"{FOLDER}/index.md"
 SPECIAL = {"_target_", "_partial_", "_convert_"}
 
 
@@ -72,10 +73,21 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 
 def on_config(config: Any, **_: Any) -> Any:
     """Puts the pages of the groups below "Config reference" in the navigation."""
-    for entry in config.nav or []:
-        if isinstance(entry, dict) and entry.get("Config reference") == f"{FOLDER}/index.md":
-            entry["Config reference"] = [f"{FOLDER}/index.md", *sorted(place for place in pages() if "index" not in place)]
+    groups = sorted(place for place in pages() if place != INDEX)
+    for entry in _entries(config.nav or []):
+        if entry.get("Config reference") == INDEX:
+            entry["Config reference"] = [INDEX, *groups]
     return config
+
+
+def _entries(nav: list[Any]) -> Iterator[dict[str, Any]]:
+    """Every titled entry of a navigation, at any depth."""
+    for entry in nav:
+        if isinstance(entry, dict):
+            yield entry
+            for below in list(entry.values()):
+                if isinstance(below, list):
+                    yield from _entries(below)
 
 
 @cache
@@ -87,7 +99,7 @@ def pages(conf: Path = CONF) -> dict[str, str]:
     for option in options:
         groups.setdefault(option.group, []).append(option)
     tops = sorted({group.split("/")[0] for group in groups if group})
-    made = {f"{FOLDER}/index.md": _index(groups, mounts, tops)}
+    made = {INDEX: _index(groups, mounts, tops)}
     for top in tops:
         parts = [group for group in sorted(groups) if group.split("/")[0] == top]
         made[f"{FOLDER}/{top}.md"] = "\n".join(_group(group, groups[group], mounts, top) for group in parts)
@@ -257,8 +269,8 @@ def _index(groups: Mapping[str, list[Option]], mounts: Mapping[str, Mapping[str,
         "# Config reference",
         "",
         "Made from `conf/` when this site is built. A run is one choice of each group below and any number of overrides:",
-        "`python -m adasid_exp GROUP=CHOICE key=value`. `key=value` takes the keys as they stand in the tables;",
-        "`${...}` stands for another key's value, and following it is the point: one place sets a size for all methods.",
+        "`python -m adasid_exp GROUP=CHOICE key=value`, with keys as they stand in the tables. A default `${key}` is the value of",
+        "that other key: change it there, and it changes for all that share it.",
         "",
         "## What a run chooses",
         "",

@@ -16,6 +16,8 @@ from latex2mathml.converter import convert
 log = logging.getLogger("mkdocs.hooks.math")
 
 MARKED = re.compile(r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL)
+TAG = re.compile(r"\\tag\{([^}]*)\}")
+NAME = re.compile(r"<mo>([A-Za-z]{2,})</mo>")  # as an operator it would be set apart from its argument
 VARIANT = re.compile(r'<(?P<tag>mi|mn|mo) mathvariant="(?P<variant>[a-z-]+)">(?P<text>[^<]+)</(?P=tag)>')
 
 # MathML Core knows one variant only ("normal"); the others are letters of their own in Unicode.
@@ -32,13 +34,23 @@ def on_page_content(content: str, page: Any, **_: Any) -> str:
 
 def mathml(latex: str, block: bool, where: str) -> str:
     """One equation; ``where`` is named by the warning about what LaTeX has and MathML lacks."""
-    text = html.unescape(latex).strip()
+    text, number = _numbered(html.unescape(latex).strip())
     made = VARIANT.sub(_as_letters, convert(text, display="block" if block else "inline"))
+    made = NAME.sub(r"<mi>\1</mi>", made).replace("<mo>/</mo>", '<mo lspace="0" rspace="0">/</mo>')
+    made = made.replace("<mo>&#x02016;</mo>", '<mo stretchy="false" lspace="0" rspace="0">&#x02016;</mo>')
     if unknown := re.findall(r"\\[A-Za-z]+", made):
         log.warning("%s: %s in %r is not known to latex2mathml", where, ", ".join(unknown), text)
     spoken = html.escape(" ".join(text.split()), quote=True)
     made = made.replace("<math ", f'<math aria-label="{spoken}" ', 1)
-    return f'<div class="equation">{made}</div>' if block else made
+    return f'<div class="equation">{made}{number}</div>' if block else made
+
+
+def _numbered(latex: str) -> tuple[str, str]:
+    """An equation without its ``\\tag``, and that as it stands beside it."""
+    found = TAG.search(latex)
+    if found is None:
+        return latex, ""
+    return TAG.sub("", latex).strip(), f'<span class="number">({found[1].replace("--", "–")})</span>'
 
 
 def _as_letters(found: re.Match[str]) -> str:
