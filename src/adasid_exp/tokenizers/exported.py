@@ -36,10 +36,14 @@ class ExportedTokenizer(nn.Module):
 
     def __init__(self, *, tokenizer: Tokenizer, inputs: Sequence[str], mean: float) -> None:
         super().__init__()
-        self.tokenizer = deepcopy(tokenizer).cpu().eval()
+        self.tokenizer = deepcopy(tokenizer).cpu().eval().requires_grad_(False)
         self.inputs, self.mean = tuple(inputs), mean
+        self.widths = {name: self.tokenizer.dims[name] for name in self.inputs if name != COUNT}
+        self.balanced = False
+        """Whether the catalogue's own SIDs come of clusters that were made equal."""
         for part in self.tokenizer.modules():
             if isinstance(part, ResidualClusters) and part.clustering.balanced:
+                self.balanced = True
                 part.clustering.balanced = False
                 part.members = torch.full_like(part.members[:1], PAD)
 
@@ -48,6 +52,10 @@ class ExportedTokenizer(nn.Module):
         encoded = self.tokenizer.encode(self.items(dict(zip(self.inputs, values, strict=True))))
         weights = handover_weights(encoded.codes, encoded.weights, self.tokenizer.layout.modalities, mean=self.mean)
         return encoded.codes, weights
+
+    def given(self, items: ItemBatch) -> list[Tensor]:
+        """What `forward` takes of a batch."""
+        return [items.count if name == COUNT else items.features[name] for name in self.inputs]
 
     def items(self, given: Mapping[str, Tensor]) -> ItemBatch:
         """A batch; what is not given is 0."""
@@ -60,24 +68,23 @@ class ExportedTokenizer(nn.Module):
         return ItemBatch(index=torch.zeros_like(count), features=features, count=count)
 
 
-def exported(tokenizer: Tokenizer, mean: float) -> tuple[ExportedTokenizer, ExportedProgram]:
-    """The module with the inputs that codes depend on, and its graph for any number of items.
+def exported(*, tokenizer: Tokenizer, mean: float) -> ExportedTokenizer:
+    """The module with the inputs that codes depend on.
 
     Args:
         tokenizer: trained.
         mean: mean(R) of the published behavior weights; 1 where no slot speaks of behavior.
     """
     every = ExportedTokenizer(tokenizer=tokenizer, inputs=[*tokenizer.modalities, COUNT], mean=mean)
-    used = used_inputs(every, traced(every))
-    module = ExportedTokenizer(tokenizer=tokenizer, inputs=used, mean=mean)
-    return module, traced(module)
+    return ExportedTokenizer(tokenizer=tokenizer, inputs=used_inputs(every, traced(every)), mean=mean)
 
 
 def traced(module: ExportedTokenizer) -> ExportedProgram:
     """The graph of a module, its number of items left open."""
     example = example_inputs(module.inputs, module.tokenizer.dims)
     items = Dim("items", min=1)
-    return export(module, example, dynamic_shapes=(tuple({0: items} for _ in example),), strict=False)
+    with torch.no_grad():  # else the graph is cut into parts with and without gradient
+        return export(module, example, dynamic_shapes=(tuple({0: items} for _ in example),), strict=False)
 
 
 def example_inputs(inputs: Sequence[str], dims: Mapping[str, int]) -> tuple[Tensor, ...]:
