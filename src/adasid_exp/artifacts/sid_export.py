@@ -168,8 +168,8 @@ def refuse_breaking(change: Change, before: Release) -> None:
         what = [f"{' and '.join(change.layout)} would differ", *what]
     example = f" ({change.example})" if change.example else ""
     raise UserError(
-        f"published SIDs must not move: of those in {before.folder} {', '.join(what)}{example}; new items join by "
-        "stage=append_sids, other SIDs go to another stage.to=FOLDER, stage.allow_moved=true publishes a breaking version"
+        f"published SIDs stay: of those in {before.folder} {', '.join(what)}{example}; new items join by "
+        "stage=append_sids, others go to another stage.to=FOLDER, stage.allow_moved=true publishes a breaking version"
     )
 
 
