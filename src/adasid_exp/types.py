@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # commands that need no tensor answer before torch could be imported
+    import torch
+    from torch import Tensor
 
 PAD = -1
 """The code of a SID slot that an item does not use."""
@@ -35,11 +36,9 @@ class TensorRecord:
         """The same record with its tensors (also those inside mappings) on ``device``."""
 
         def move(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value.to(device, non_blocking=non_blocking)
             if isinstance(value, Mapping):
                 return {key: move(entry) for key, entry in value.items()}
-            return value
+            return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
 
         return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})
 

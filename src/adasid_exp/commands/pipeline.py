@@ -1,0 +1,107 @@
+"""Running a composed configuration: the stage is picked and made, and what stops it is said in one line."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import get_class
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from adasid_exp.artifacts.store import Store, disk_trouble
+from adasid_exp.stages.preemption import RESUMABLE, Preempted, heed_sigterm
+from adasid_exp.stages.quiet import quiet
+from adasid_exp.stages.ranks import Conversation, conversation, several, speak
+from adasid_exp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+def start(cfg: DictConfig) -> float | None:
+    """Runs ``cfg.stage``; a person's mistake ends in one line and exit code 2, SIGTERM in one line and 75."""
+    quiet()
+    heed_sigterm()
+    torch.set_num_threads(cfg.threads)
+    code, objective = in_words(cfg, lambda: run(cfg))
+    if code:
+        sys.exit(code)
+    return objective
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Runs the stage, or, as one of torchrun's or SLURM's other ranks, does what rank 0 says until it is over."""
+    talk = conversation() if several(cfg.trainer) else None
+    if talk is None:
+        return made(cfg)
+    if talk.seat.rank:
+        speak(talk.seat)
+        last = talk.follow()
+        if last.code:
+            sys.exit(last.code)
+        return last.objective
+    return lead(cfg, talk)
+
+
+def made(cfg: DictConfig) -> float | None:
+    """The stage's artifact is there; its objective."""
+    value: float | None = get_class(cfg.stage._target_)(cfg).run(Store(Path(cfg.runs)))
+    return value
+
+
+def lead(cfg: DictConfig, talk: Conversation) -> float | None:
+    """`made`, and whatever comes of it the other ranks learn."""
+    code, objective = 1, None
+    try:
+        code, objective = in_words(cfg, lambda: made(cfg))
+    finally:
+        talk.end(code, objective)
+    if code:
+        sys.exit(code)
+    return objective
+
+
+def in_words(cfg: DictConfig, task: Callable[[], float | None]) -> tuple[int, float | None]:
+    """Exit code and result of a task; what stopped it is said in one line."""
+    try:
+        return 0, task()
+    except UserError as error:
+        log.error("error: %s", error)
+        return 2, None
+    except (InstantiationException, OmegaConfBaseException) as error:
+        log.error("error: %s", refusal(error))
+        return 2, None
+    except OSError as error:
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        log.error(
+            "error: the disk refused: %s; free or name another place (runs=FOLDER, stage.results=FOLDER)", trouble
+        )
+        return 2, None
+    except KeyboardInterrupt as stop:
+        saved = f"; {stop}" if str(stop) else ""
+        log.error("stopped; what was finished is kept in %s%s; to go on: %s", cfg.runs, saved, same_command())
+        return 130, None
+    except Preempted:
+        log.error("stopped by SIGTERM; what was finished is kept in %s, the same command goes on from there", cfg.runs)
+        return RESUMABLE, None
+
+
+def refusal(error: Exception) -> str:
+    """What a constructor or a key of the configuration complains of, in one line."""
+    text = " ".join(str(error).split())
+    key = getattr(error, "full_key", None)
+    place = f"{key}: " if key and not text.startswith(str(key)) else ""
+    return f"{place}{text}; `adasid run --cfg job` shows the whole configuration"
+
+
+def same_command() -> str:
+    """The command that is running, as it can be typed again."""
+    return f"adasid {shlex.join(HydraConfig.get().overrides.task)}"

@@ -1,0 +1,27 @@
+"""`adasid run` and ``python -m adasid_exp``: the help from files alone, all else to Hydra."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+
+def run(word: str, arguments: Sequence[str]) -> int:
+    """`adasid run`; the exit code."""
+    if "-h" in arguments or "--help" in arguments:
+        help_page = import_module("adasid_exp.commands.options_help")
+        code: int = help_page.show_run_help([each for each in arguments if not each.startswith("-")])
+        return code
+    return run_hydra(arguments)
+
+
+def run_hydra(arguments: Sequence[str]) -> int:
+    """Composes and runs; imported only now, since Hydra takes half a second and torch several."""
+    code: int = import_module("adasid_exp.commands.hydra_line").run_hydra(arguments)
+    return code
+
+
+def main() -> None:
+    """``python -m adasid_exp``."""
+    sys.exit(run("run", sys.argv[1:]))
