@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.semantic_ids import SemanticIds
-from adasid_exp.artifacts.store import Store
+from adasid_exp.artifacts.store import MANIFEST, Store
+from adasid_exp.data.sequences import Histories
 from adasid_exp.data.sid_tables import SidFile, load_sids
-from adasid_exp.data.splits import training_counts
 from adasid_exp.functional import codebook
 from adasid_exp.functional.agreement import Agreement, copurchase_agreement, label_agreement
 from adasid_exp.functional.collisions import DEDUP
@@ -28,8 +27,10 @@ from adasid_exp.reporting.sid_figure import sid_figure
 from adasid_exp.reporting.sid_report import SidReport, csv, markdown, terminal, to_json
 from adasid_exp.stages.assign import Assign, quality
 from adasid_exp.stages.base import plain
-from adasid_exp.stages.loading import load_split
+from adasid_exp.stages.loading import load_task
 from adasid_exp.stages.prepare import Prepare
+from adasid_exp.stages.recording import About, Outcome
+from adasid_exp.stages.tracking import drawable, source_of, tell_command
 from adasid_exp.types import PAD, UserError
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Inspect:
         for note in report.notes:
             console.print(f"- {note}", markup=False, highlight=False)
         pictures = self._picture(report, out)
-        self._tell_loggers(report, pictures)
+        self._tell_loggers(report, store)
         kinds = "md,csv,json" + (",svg,png" if pictures else "")
         log.info("report: %s/%s.{%s}", out, name, kinds)
 
@@ -77,10 +78,9 @@ class Inspect:
         return folder.name, load_sids(folder, None)
 
     def _catalogue(self, store: Store) -> Catalogue:
-        folder = Prepare(self.cfg).ensure(store)
-        dataset, split = load_split(self.cfg, TASK, folder)
+        task = load_task(self.cfg, TASK, Prepare(self.cfg).ensure(store))
         return Catalogue(
-            name=self.cfg.data.name, dataset=dataset, train=split.train, count=training_counts(dataset, split)
+            name=self.cfg.data.name, items=task.catalogue(), histories=task.histories(), count=task.counts()
         )
 
     def _picture(self, report: SidReport, out: Path) -> list[Path]:
@@ -89,16 +89,24 @@ class Inspect:
             return []
         return save(sid_figure(report), out / report.name)
 
-    def _tell_loggers(self, report: SidReport, pictures: list[Path]) -> None:
+    def _tell_loggers(self, report: SidReport, store: Store) -> None:
         """The figures to every configured logger, the picture to those that take one."""
-        logs = str(Path(self.cfg.runs) / "logs")
-        for node in self.cfg.logger.values():
-            logger = instantiate(node, save_dir=logs, name="inspect", version=report.name)
-            logger.log_metrics(report.flat())
-            if pictures and hasattr(logger, "log_image"):
-                logger.log_image(key="sid_quality", images=[str(pictures[1])])
-            logger.save()
-            logger.finalize("success")
+        folder = Path(self.cfg.sids) if self.cfg.sids is not None else Assign(self.cfg).ensure(store)
+        about = About(
+            stage="inspect",
+            label=report.name,
+            signature="",
+            logs=Path(self.cfg.runs) / "logs",
+            name=report.name,
+            config={"table": str(folder), "data": self.cfg.data.name},
+        )
+        outcome = Outcome(
+            output=None,
+            inputs=(source_of(folder),) if (folder / MANIFEST).exists() else (),
+            metrics=report.flat(),
+            pictures=drawable(lambda: {"figure/sid_quality": partial(sid_figure, report)}),
+        )
+        tell_command(self.cfg, about, outcome)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +115,14 @@ class Catalogue:
 
     Attributes:
         name: of the data set.
-        dataset: items and interactions.
-        train: which rows may be looked at.
-        count: interactions of each item among those.
+        items: one row an item in index order; ``item_id``, and ``categories`` where they are known.
+        histories: users' sequences of the training part; of logs as many as `scale` lets one process hold.
+        count: interactions of each item in the training part, int64 ``[items]``.
     """
 
     name: str
-    dataset: Dataset
-    train: np.ndarray
+    items: pl.DataFrame
+    histories: Histories
     count: np.ndarray
 
 
@@ -129,7 +137,7 @@ def report_of(name: str, file: SidFile, catalogue: Catalogue, depth: int | None)
     """
     sids = file.sids
     counts = codebook.code_counts(sids.table().codes, sids.sizes)
-    known, index = known_items(sids, catalogue.dataset)
+    known, index = known_items(sids, catalogue.items["item_id"])
     whole, slots = figures_of_codes(sids, counts)
     if known.any():
         _add_agreement(whole, slots, sids, known, index, catalogue, depth)
@@ -151,9 +159,9 @@ def report_of(name: str, file: SidFile, catalogue: Catalogue, depth: int | None)
     )
 
 
-def known_items(sids: SemanticIds, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def known_items(sids: SemanticIds, item_ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     """Which items of the table the data set has, bool ``[items]``, and the index there of those that it has."""
-    places = pl.DataFrame({"item_id": dataset.item_ids}).with_row_index("at")
+    places = pl.DataFrame({"item_id": item_ids.cast(pl.String)}).with_row_index("at")
     found = pl.DataFrame({"item_id": sids.item_ids}).join(places, on="item_id", how="left", maintain_order="left")["at"]
     known = found.is_not_null().to_numpy()
     return known, found.drop_nulls().to_numpy().astype(np.int64)
@@ -195,14 +203,14 @@ def _add_agreement(
     """Agreement of items that share a code, and (last column) of those that share the SID."""
     same_sid = codebook.sid_groups(sids.table().codes).numpy()
     codes = np.column_stack([sids.codes.astype(np.int64), same_sid])[known]
-    labels = category_labels(catalogue.dataset.items, depth)[index]
+    labels = category_labels(catalogue.items, depth)[index]
     place = np.full(len(catalogue.count), -1)
     place[index] = np.arange(len(index))
-    item = place[catalogue.dataset.item[catalogue.train]]
-    user = catalogue.dataset.user[catalogue.train][item >= 0]
+    item = place[catalogue.histories.items.numpy()]
+    user = np.repeat(np.arange(len(catalogue.histories.offsets) - 1), np.diff(catalogue.histories.offsets.numpy()))
     found: Mapping[str, Agreement] = {
         "category": label_agreement(codes, labels),
-        "copurchase": copurchase_agreement(codes, user=user, item=item[item >= 0]),
+        "copurchase": copurchase_agreement(codes, user=user[item >= 0], item=item[item >= 0]),
     }
     for kind, agreement in found.items():
         for column, figures in enumerate([*slots, whole]):

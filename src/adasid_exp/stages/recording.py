@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ class About:
     """What a run is about.
 
     Attributes:
-        stage, label, signature: of the artifact.
+        stage, label, signature: of the artifact; a command has its own name, and a signature or none.
         logs: folder that loggers write into.
         name: of the run, for people.
         config: what the artifact rests on, and what was asked for.
@@ -34,12 +35,12 @@ class About:
     @property
     def run_id(self) -> str:
         """The same for the same artifact, so that a resumed training goes on with its run."""
-        return f"{self.stage}-{self.signature}"
+        return re.sub(r"[^\w.-]", "_", f"{self.stage}-{self.signature or self.label}")[:128]
 
     @property
     def version(self) -> str:
         """Folder of its log files."""
-        return f"{self.label}-{self.signature}"
+        return f"{self.label}-{self.signature}" if self.signature else self.label
 
 
 @dataclass(frozen=True, kw_only=True)

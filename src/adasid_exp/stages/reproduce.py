@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rich.progress import Progress as Bar
 
 from adasid_exp.artifacts.provenance import commit, hardware
 from adasid_exp.artifacts.results import METRICS
-from adasid_exp.artifacts.store import Manifest, Store
+from adasid_exp.artifacts.store import Manifest, Store, signature_of
 from adasid_exp.reporting.figures import save
 from adasid_exp.reporting.plots import Spot
 from adasid_exp.reporting.render import csv, duration, latex, markdown, terminal
@@ -41,7 +42,9 @@ from adasid_exp.stages.base import Stage
 from adasid_exp.stages.compare import Comparison, comparison_frame, comparisons
 from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, load_grid, rows_on
 from adasid_exp.stages.quiet import quiet
+from adasid_exp.stages.recording import About, Outcome
 from adasid_exp.stages.schedule import Progress, jobs_of, run_jobs, stage_of
+from adasid_exp.stages.tracking import complete, drawable, group_as, recorders, source_of, tell_command
 from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -68,7 +71,8 @@ class Reproduce:
         asked = self.cfg.stage
         grid = load_grid(asked.grid)
         rows = rows_on(choose_rows(grid, asked.methods), self.cfg.data.name)
-        cells = cells_of(grid, rows, asked.seeds or grid.seeds, own_overrides())
+        shared = [*own_overrides(), *group_as(self.cfg, grid.name)]
+        cells = cells_of(grid, rows, asked.seeds or grid.seeds, shared)
         started = time.perf_counter()
         failed = self._make(cells, store)
         found = list(comparisons(grid, rows, cells, store))
@@ -91,8 +95,44 @@ class Reproduce:
         log.info("tables: %s/%s.{md,csv,tex}, every figure of every run: %s/%s", out, grid.name, out, RUNS)
         for name in drawn:
             log.info("figure: %s/%s.{svg,png}", out, name)
+        self._tell_loggers(grid, table, runs, spots_of(rows, cells, store), cells, store)
         if failed:
             raise UserError("; ".join(f"{title}: {reason}" for title, reason in failed.items()))
+
+    def _tell_loggers(
+        self,
+        grid: Grid,
+        table: Table,
+        runs: pl.DataFrame,
+        spots: Mapping[str, Spot],
+        cells: Sequence[Cell],
+        store: Store,
+    ) -> None:
+        """The table and the figures, linked to the artifacts they rest on, which are told of if they were found."""
+        if not recorders(self.cfg):
+            return
+        stages = [stage_of(cell.overrides) for cell in cells]
+        for stage in stages:
+            complete(stage, store)
+        found = {stage.signature: store.find(stage.name, stage.signature) for stage in stages}
+        about = About(
+            stage="reproduce",
+            label=f"{grid.name}-{self.cfg.data.name}",
+            signature=signature_of({"grid": grid.name, "cells": sorted(found)}),
+            logs=Path(self.cfg.runs) / "logs",
+            name=f"{grid.name} {self.cfg.data.name}",
+            config={"grid": grid.name, "data": self.cfg.data.name, "title": table.title, "notes": list(table.notes)},
+        )
+        figures = {
+            f"figure/{name}": partial(instantiate(node).draw, runs, spots) for name, node in grid.figures.items()
+        }
+        outcome = Outcome(
+            output=None,
+            inputs=tuple(source_of(folder) for folder in found.values() if folder is not None),
+            pictures=drawable(lambda: figures),
+            tables={f"table/{grid.name}": summary_frame(table)},
+        )
+        tell_command(self.cfg, about, outcome)
 
     def _make(self, cells: Sequence[Cell], store: Store) -> dict[str, str]:
         jobs = jobs_of([cell.overrides for cell in cells], store)
@@ -118,6 +158,11 @@ class Reproduce:
 def own_overrides() -> list[str]:
     """What the user overrode on the command line, but for the stage: every cell takes it over."""
     return [text for text in HydraConfig.get().overrides.task if not text.lstrip("+~").startswith(("stage", "seed="))]
+
+
+def summary_frame(table: Table) -> pl.DataFrame:
+    """The table as trackers show it: a row a method, our mean, spread and the paper's figure of every column."""
+    return pl.read_csv(csv(table).encode(), infer_schema_length=None) if table.columns else pl.DataFrame()
 
 
 def _line(progress: Progress) -> str:

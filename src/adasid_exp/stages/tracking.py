@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -43,8 +43,8 @@ Tell = Callable[[Path, Mapping[str, Path]], None]
 class Made(Protocol):
     """What trackers ask of a stage."""
 
-    name: Any
-    learner: Any
+    name: ClassVar[str]
+    learner: ClassVar[str | None]
     cfg: Any
 
     @property
@@ -140,11 +140,18 @@ def complete(stage: Made, store: Store) -> None:
 
 
 def tell_command(cfg: DictConfig, about: About, outcome: Outcome) -> None:
-    """Tells what a command found that makes no artifact."""
-    tellers = recorders(cfg)
-    _tell(tellers, about, outcome)
-    for teller in tellers:
-        teller.close(failed=False)
+    """Tells every logger what a command found that makes no artifact; plain ones hear the figures."""
+    settle(cfg)
+    for node in cfg.logger.values():
+        teller = recorder_of(node)
+        if teller is not None:
+            _tell([teller], about, outcome)
+            teller.close(failed=False)
+        elif outcome.metrics:
+            logger = _training_logger(node, about)
+            logger.log_metrics(dict(outcome.metrics))
+            logger.save()
+            logger.finalize("success")
 
 
 def _tell(tellers: Sequence[Recorder], about: About, outcome: Outcome) -> None:
@@ -220,6 +227,14 @@ def settle(cfg: DictConfig) -> None:
             node.group = group_of(cfg)
         if "overrides" in node and node.overrides is None:
             node.overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def group_as(cfg: DictConfig, group: str) -> list[str]:
+    """Gives what this command makes a group, where the person named none; the overrides that do so elsewhere."""
+    nodes = {key: node for key, node in cfg.logger.items() if "group" in node and node.group is None}
+    for node in nodes.values():
+        node.group = group
+    return [f"logger.{key}.group={group}" for key in nodes]
 
 
 def in_sweep() -> bool:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import polars as pl
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from adasid_exp.artifacts.store import MANIFEST
@@ -33,12 +32,12 @@ STEP, EPOCH = "trainer/global_step", "epoch"
 
 CURVES = {
     "train/*": (STEP, "min,last"),
-    "train/lambda_*": (STEP, "last"),
-    "final/*": (STEP, "last"),
+    "final/*": (STEP, None),
+    "test/*": (EPOCH, None),
     **{f"val/{name}*": (EPOCH, "max,last") for name in ("recall", "ndcg", "sid_recall", "sid_ndcg", "auc", "gauc")},
     "val/logloss*": (EPOCH, "min,last"),
 }
-"""Axis and summary of curves by the start of their names; what is logged once keeps its last value."""
+"""Axis and summary of curves by the start of their names; without one the summary is the last value itself."""
 
 ONLINE, OFFLINE = "online", "offline"
 MODES = (ONLINE, OFFLINE, "disabled")
@@ -113,7 +112,7 @@ class WandbRuns:
         if outcome.metrics:
             run.log(dict(outcome.metrics))
         for name, frame in outcome.tables.items():
-            run.log({name: wandb.Table(columns=frame.columns, data=[list(row) for row in frame.rows()])})
+            run.log({name: wandb.Table(columns=list(frame.columns), data=[list(row) for row in frame.rows()])})
         for name, draw in outcome.pictures.items():
             run.log({name: wandb.Image(pixels(draw()))})
         for source in outcome.inputs:
@@ -168,7 +167,7 @@ class WandbRuns:
             )  # fmt: skip
             return self._init(about, OFFLINE)
 
-    def _init(self, about: About, mode: str) -> Any:
+    def _init(self, about: About, mode: Any) -> Any:
         import wandb
 
         return wandb.init(
@@ -257,8 +256,3 @@ def _at_home(logs: Path) -> None:
         os.environ.setdefault(f"WANDB_{kind}_DIR", str(folder / f".{kind.lower()}"))
     if not (Path.home() / ".config" / "wandb" / "settings").exists():  # it may name a server of one's own
         os.environ.setdefault("WANDB_CONFIG_DIR", str(folder / ".config"))
-
-
-def frame_of(text: str) -> pl.DataFrame:
-    """A table in CSV as wandb takes it: numbers as numbers."""
-    return pl.read_csv(text.encode(), infer_schema_length=None)
