@@ -224,7 +224,9 @@ def arguments(target: str) -> Mapping[str, str]:
     if not path.is_file():
         return {}
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    node = next((node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name), None)
+    node = next(
+        (node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name), None
+    )
     if node is None:
         return {}
     found: dict[str, str] = {}
@@ -278,7 +280,9 @@ def _index(groups: Mapping[str, list[Option]], mounts: Mapping[str, Mapping[str,
         "|---|---|---|",
     ]
     chosen = [(group, choice) for group, _, choice, overrides in root.defaults if not overrides and group in groups]
-    lines += [f"| [`{group}`]({group}.md) | `{choice}` | {_names(groups[group], group, group)} |" for group, choice in chosen]
+    lines += [
+        f"| [`{group}`]({group}.md) | `{choice}` | {_names(groups[group], group, group)} |" for group, choice in chosen
+    ]
     lines += ["", "## Parts of a choice", "", "Chosen with their place: `GROUP@PLACE=CHOICE`.", ""]
     lines += ["| group | place | choices |", "|---|---|---|"]
     for group in sorted(set(groups) - {""} - {name for name, _ in chosen}):

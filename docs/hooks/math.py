@@ -23,7 +23,16 @@ VARIANT = re.compile(r'<(?P<tag>mi|mn|mo) mathvariant="(?P<variant>[a-z-]+)">(?P
 # MathML Core knows one variant only ("normal"); the others are letters of their own in Unicode.
 FIRST = {"double-struck": (0x1D538, 0x1D7D8), "script": (0x1D49C, None), "bold": (0x1D400, 0x1D7CE)}
 HOLES = {"ℂ": 0x1D53A, "ℍ": 0x1D53F, "ℕ": 0x1D545, "ℙ": 0x1D547, "ℚ": 0x1D548, "ℝ": 0x1D549, "ℤ": 0x1D551}
-HOLES |= {"ℬ": 0x1D49D, "ℰ": 0x1D4A0, "ℱ": 0x1D4A1, "ℋ": 0x1D4A3, "ℐ": 0x1D4A4, "ℒ": 0x1D4A7, "ℳ": 0x1D4A8, "ℛ": 0x1D4AD}
+HOLES |= {
+    "ℬ": 0x1D49D,
+    "ℰ": 0x1D4A0,
+    "ℱ": 0x1D4A1,
+    "ℋ": 0x1D4A3,
+    "ℐ": 0x1D4A4,
+    "ℒ": 0x1D4A7,
+    "ℳ": 0x1D4A8,
+    "ℛ": 0x1D4AD,
+}
 FILLED = {code: letter for letter, code in HOLES.items()}
 
 

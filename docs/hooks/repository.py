@@ -85,7 +85,9 @@ def _place(path: str, places: dict[str, str], files: Files) -> str | None:
     if path in places:
         return places[path]
     inside = f"{path}/"
-    return next((place for name, place in places.items() if name.startswith(inside) and place.endswith("index.md")), None)
+    return next(
+        (place for name, place in places.items() if name.startswith(inside) and place.endswith("index.md")), None
+    )
 
 
 def _file(config: Any, path: Path, source: str, place: str) -> File:
@@ -102,7 +104,9 @@ def _list_of_grids(places: dict[str, str]) -> str:
     lines = ["# Grids", "", "What each command of [Reproducing](../reproduce.md) runs, line by line.", ""]
     for source in sorted(name for name in places if name.endswith(".yaml")):
         text = (ROOT / source).read_text(encoding="utf-8")
-        title = next(line.split(":", 1)[1].strip().strip('"') for line in text.splitlines() if line.startswith("title:"))
+        title = next(
+            line.split(":", 1)[1].strip().strip('"') for line in text.splitlines() if line.startswith("title:")
+        )
         name = PurePosixPath(source).stem
         lines.append(f"- [`{name}`]({name}.md): {title}")
     return "\n".join(lines) + "\n"

@@ -21,7 +21,12 @@ from hydra import compose, initialize_config_dir
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 MARKDOWN = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/**/*.md"), *(ROOT / ".github").rglob("*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("examples/**/*.md"),
+        *(ROOT / ".github").rglob("*.md"),
+    ]
 )
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)(?:\s+\"[^\"]*\")?\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -124,7 +129,18 @@ def test_reading_fetches_nothing_from_a_network(site: Path, pages: dict[Path, Pa
 
 def test_equations_are_mathml_and_no_latex_is_left(pages: dict[Path, Page]) -> None:
     spoken = {path.stem: path.read_text(encoding="utf-8") for path in pages if path.parent.name == "methods"}
-    for name in ("ada-sid", "rq-vae", "opq", "rq-kmeans", "letter", "das", "mm-rq-vae", "mmq-v1", "rq-vae-pp", "item-id"):
+    for name in (
+        "ada-sid",
+        "rq-vae",
+        "opq",
+        "rq-kmeans",
+        "letter",
+        "das",
+        "mm-rq-vae",
+        "mmq-v1",
+        "rq-vae-pp",
+        "item-id",
+    ):
         assert "<math" in spoken[name] or name == "item-id", name
     left = [path.name for path, page in pages.items() if "$$" in page.text or "\\frac" in page.text]
     assert not left
@@ -143,7 +159,11 @@ def test_every_option_and_key_of_conf_stands_in_the_reference(site: Path, pages:
         for key, value in leaves(yaml.safe_load(path.read_text(encoding="utf-8")) or {}):
             if not any(name == key or name.endswith(f".{key}") for name in shown):
                 missing.append(f"{path.relative_to(ROOT)}: {key}")
-            if isinstance(value, int | float) and not isinstance(value, bool) and not any(_same(name, value) for name in shown):
+            if (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and not any(_same(name, value) for name in shown)
+            ):
                 missing.append(f"{path.relative_to(ROOT)}: {key} = {value}")
     assert not missing, "\n".join(missing)
 
@@ -175,7 +195,9 @@ def test_the_reference_says_how_to_choose_each_group() -> None:
 
     options = read_options()
     mounts = where_groups_stand(options)
-    assert set(mounts) == {option.group for option in options} - {""}, "a group that nothing can choose, or that is none"
+    assert set(mounts) == {option.group for option in options} - {""}, (
+        "a group that nothing can choose, or that is none"
+    )
 
     def context(group: str, place: str) -> list[str]:
         """What must be chosen for the group to stand at ``place``: nothing if it does so by default."""
@@ -207,7 +229,10 @@ def test_links_between_files_of_the_repository(path: Path) -> None:
         if "://" in target or target.startswith("mailto:"):
             continue
         file = (path.parent / unquote(target)).resolve() if target else path
-        made = (ROOT / "docs").resolve() in file.parents and file.relative_to(ROOT / "docs").parts[0] in ("config", "grids")
+        made = (ROOT / "docs").resolve() in file.parents and file.relative_to(ROOT / "docs").parts[0] in (
+            "config",
+            "grids",
+        )
         if made:  # pages made when the site is built; the site's own test looks at their anchors
             continue
         if not file.exists():
@@ -219,7 +244,9 @@ def test_links_between_files_of_the_repository(path: Path) -> None:
 
 def anchors(path: Path) -> set[str]:
     """What a code host names the headings of a page."""
-    headings = re.findall(r"^#{1,6} +(.+?)(?: *\{#[\w-]+\})?$", CODE.sub(_kept, path.read_text(encoding="utf-8")), re.MULTILINE)
+    headings = re.findall(
+        r"^#{1,6} +(.+?)(?: *\{#[\w-]+\})?$", CODE.sub(_kept, path.read_text(encoding="utf-8")), re.MULTILINE
+    )
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
