@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
-from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.semantic_ids import SemanticIds
+from adasid_exp.data.sequences import Histories
 from adasid_exp.data.sid_tables import SidFile
 from adasid_exp.reporting.sid_figure import sid_figure
 from adasid_exp.reporting.sid_report import SidReport, markdown, to_json
@@ -23,22 +24,10 @@ from conftest import MICRO
 
 
 def catalogue() -> Catalogue:
-    """Items a b c d; user 0 bought a, b; user 1 bought b, c and (held out) d."""
+    """Items a b c d; user 0 bought a, b; user 1 bought b, c; d is held out."""
     items = pl.DataFrame({"item_id": ["a", "b", "c", "d"], "categories": [["x", "y"], ["x", "y"], ["x", "z"], None]})
-    dataset = Dataset(
-        user=np.array([0, 0, 1, 1, 1], dtype=np.int32),
-        item=np.array([0, 1, 1, 2, 3], dtype=np.int32),
-        timestamp=np.arange(5),
-        liked=np.full(5, -1, dtype=np.int8),
-        user_ids=np.array(["u", "v"]),
-        item_ids=np.array(["a", "b", "c", "d"]),
-        items=items,
-        arrays={},
-        skipped={},
-        notes=(),
-    )
-    train = np.array([True, True, True, True, False])
-    return Catalogue(name="tiny", dataset=dataset, train=train, count=np.array([1, 2, 1, 0]))
+    histories = Histories(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 2, 4]))
+    return Catalogue(name="tiny", items=items, histories=histories, count=np.array([1, 2, 1, 0]))
 
 
 def table(item_ids: list[str], codes: list[list[int]], sizes: tuple[int, ...]) -> SidFile:
@@ -91,7 +80,7 @@ def test_agreement_leaves_out_unknown_items_and_held_out_purchases() -> None:
 
 
 def test_category_paths_are_cut_at_the_depth_asked_for() -> None:
-    items = catalogue().dataset.items
+    items = catalogue().items
     whole, top = category_labels(items, None), category_labels(items, 1)
     assert whole[0] == whole[1] != whole[2]
     assert top[0] == top[1] == top[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -139,6 +140,20 @@ def test_embeddings_are_linked_and_never_copied(made: tuple[Path, Path]) -> None
         linked = sorted(only(runs / "embed", f"logs-{modality}-*").glob("vectors-*.npy"))
         assert len(shards) == len(linked) == 2
         assert all(a.samefile(b) for a, b in zip(shards, linked, strict=True))
+
+
+@pytest.mark.slow
+def test_sids_made_from_logs_are_inspected(made: tuple[Path, Path], raw: Path, tmp_path: Path) -> None:
+    # Reference: pairs of items of one user's training part, by a loop, over all pairs of the catalogue.
+    runs, _ = made
+    asked = ("stage=inspect", "tokenizer=rq_vae", *SMALL, f"data.root={raw}", f"runs={runs}")
+    stage_of((*asked, f"stage.results={tmp_path}")).run(Store(runs))
+    figures = json.loads(only(tmp_path, "*.json").read_text())
+    sequences = sequences_of(PreparedLogs.load(only(runs / "prepare", "logs-*")))
+    train = [set(s[:-2].tolist() if len(s) >= 3 else s.tolist()) for s in sequences]
+    pairs = {pair for items in train for pair in itertools.combinations(sorted(items), 2)}
+    items = figures["sid"]["items"]
+    assert figures["sid"]["copurchase_base"] == pytest.approx(len(pairs) / (items * (items - 1) / 2))
 
 
 def test_tables_with_the_split_of_logs_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import polars as pl
 
 from adasid_exp.artifacts.prepared_logs import PreparedLogs
 from adasid_exp.data.log_impressions import LogImpressionDataModule, LogImpressions, Use
@@ -72,6 +73,10 @@ class LogTask(TaskData):
     def item_ids(self) -> np.ndarray:
         """See `TaskData.item_ids`."""
         return self.logs.item_ids()
+
+    def catalogue(self) -> pl.DataFrame:
+        """See `TaskData.catalogue`."""
+        return self.logs.catalogue().collect()
 
     def counts(self) -> np.ndarray:
         """See `log_counts`."""

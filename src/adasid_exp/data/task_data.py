@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import polars as pl
 
 from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.data.impressions import ImpressionDataModule
@@ -55,6 +56,10 @@ class TaskData(ABC):
     @abstractmethod
     def item_ids(self) -> np.ndarray:
         """Raw id of each item, str ``[items]``."""
+
+    @abstractmethod
+    def catalogue(self) -> pl.DataFrame:
+        """One row an item in index order: ``item_id`` and what the source knows of it."""
 
     @abstractmethod
     def counts(self) -> np.ndarray:
@@ -114,6 +119,10 @@ class TableTask(TaskData):
     def item_ids(self) -> np.ndarray:
         """See `TaskData.item_ids`."""
         return self.dataset.item_ids
+
+    def catalogue(self) -> pl.DataFrame:
+        """See `TaskData.catalogue`."""
+        return self.dataset.items
 
     def counts(self) -> np.ndarray:
         """See `TaskData.counts`."""

@@ -12,7 +12,6 @@ from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.prepared_logs import INDEX, PreparedLogs
 from adasid_exp.data.log_splits import LogRule
 from adasid_exp.data.log_task import LogTask
-from adasid_exp.data.splits import Split
 from adasid_exp.data.task_data import TableTask, TaskData
 from adasid_exp.types import UserError
 
@@ -49,18 +48,3 @@ def load_task(cfg: DictConfig, task: str, folder: Path) -> TaskData:
 def streaming_settings(cfg: DictConfig) -> dict[str, Any]:
     """For `Stage.settings`: what decides the order in which streamed data come; nothing for other data."""
     return {name: cfg.scale[name] for name in STREAMING if name in cfg.scale}
-
-
-def load_split(cfg: DictConfig, task: str, folder: Path) -> tuple[Dataset, Split]:
-    """The data set of a `prepare` artifact and a task's split of it, for stages that need all rows at hand.
-
-    Raises:
-        UserError: the data are logs.
-    """
-    if holds_logs(folder):
-        raise UserError(
-            f"data={cfg.data.name}: this stage needs all rows at hand and reads no logs; of SIDs made from logs "
-            "metrics.json of stage=assign has the figures"
-        )
-    dataset = Dataset.load(folder)
-    return dataset, instantiate(cfg.splits[task])(dataset)

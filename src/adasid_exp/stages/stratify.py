@@ -110,7 +110,7 @@ class StratifyRetrieve(Stratify):
     """Recall and NDCG of the users whose test item is in the stratum."""
 
     name = "stratify_retrieve"
-    of = Retrieve
+    of: ClassVar[type[Stage]] = Retrieve
 
     @property
     def split_name(self) -> str:
