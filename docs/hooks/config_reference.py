@@ -128,7 +128,7 @@ def _option(path: Path, inside: Path) -> Option:
         everywhere="@package _global_" in text,
         defaults=tuple(_default(entry, group) for entry in tree.get("defaults", []) if entry != "_self_"),
         keys=tuple(entry for entry in found if isinstance(entry, Key)),
-        targets={place: target for place, target in (entry for entry in found if isinstance(entry, tuple))},
+        targets=dict(entry for entry in found if isinstance(entry, tuple)),
     )
 
 
@@ -270,9 +270,9 @@ def _index(groups: Mapping[str, list[Option]], mounts: Mapping[str, Mapping[str,
     lines = [
         "# Config reference",
         "",
-        "Made from `conf/` when this site is built. A run is one choice of each group below and any number of overrides:",
-        "`python -m adasid_exp GROUP=CHOICE key=value`, with keys as they stand in the tables. A default `${key}` is the value of",
-        "that other key: change it there, and it changes for all that share it.",
+        "Made from `conf/` when this site is built. A run is one choice of each group below and any number of",
+        "overrides: `python -m adasid_exp GROUP=CHOICE key=value`, with keys as they stand in the tables. A default",
+        "`${key}` is the value of that other key: change it there, and it changes for all that share it.",
         "",
         "## What a run chooses",
         "",

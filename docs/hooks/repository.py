@@ -24,6 +24,7 @@ ROOT_PAGES = {
     "SECURITY.md": "security.md",
     "README.md": "readme.md",
 }
+FOLDERS = {"conf": "config/index.md", "experiments": "grids/index.md"}
 SHOWN = {".md", ".csv", ".png", ".svg", ".tex"}
 LINK = re.compile(r"(?P<open>!?\[[^\]]*\]\()(?P<target>[^)\s#]+)(?P<rest>(?:#[^)\s]*)?(?:\s+\"[^\"]*\")?\))")
 FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
@@ -84,10 +85,12 @@ def _place(path: str, places: dict[str, str], files: Files) -> str | None:
         return path.removeprefix("docs/")
     if path in places:
         return places[path]
+    if path in FOLDERS:
+        return FOLDERS[path]
+    if path.startswith("conf/"):
+        return f"config/{path.split('/')[1]}.md" if (ROOT / path).exists() else None
     inside = f"{path}/"
-    return next(
-        (place for name, place in places.items() if name.startswith(inside) and place.endswith("index.md")), None
-    )
+    return next((page for name, page in places.items() if name.startswith(inside) and page.endswith("index.md")), None)
 
 
 def _file(config: Any, path: Path, source: str, place: str) -> File:

@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from adasid_exp.stages.grid import load_grid
 from adasid_exp.stages.locations import CONF
+from adasid_exp.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/**/*.md")])
@@ -131,9 +132,7 @@ def composed(line: str) -> str:
     if trouble := _said_by_hydra(tuple(word for word in overrides if _installed(word) and not FREE.match(word))):
         return trouble
     grid = next((word.partition("=")[2] for word in overrides if word.startswith("stage.grid=")), None)
-    if grid and grid not in ("NAME", "rotation"):  # add-a-method.md has its reader write that one
-        load_grid(grid)
-    return ""
+    return _known_grid(grid) if grid else ""
 
 
 @cache
@@ -189,6 +188,14 @@ def _known_command(words: list[str]) -> str:
     word = words[0]
     if word not in COMMANDS and word not in ANYTHING | {"help"}:
         return f"adasid has no command {word}"
-    if word == "table" and len(words) > 1 and words[1].islower() and words[1] != "rotation":
-        load_grid(words[1])
+    return _known_grid(words[1]) if word == "table" and len(words) > 1 else ""
+
+
+def _known_grid(name: str) -> str:
+    if name in ("NAME", "GRID", "rotation") or name.startswith("-"):  # add-a-method.md has its reader write `rotation`
+        return ""
+    try:
+        load_grid(name)
+    except UserError as error:
+        return str(error)
     return ""
