@@ -19,7 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from adasid_exp.artifacts.failures import forget_failure, record_failure
 from adasid_exp.artifacts.store import Store
@@ -55,6 +55,30 @@ def stage_of(overrides: tuple[str, ...]) -> Stage:
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    """`_hydra_composed`; what differs in nothing but stage and task shares one composition."""
+    stages, tasks = ([text for text in overrides if text.startswith(group)] for group in ("stage=", "task="))
+    node = _stage_node(stages[-1].removeprefix("stage=")) if stages else None
+    rest = tuple(text for text in overrides if text not in (*stages, *tasks))
+    plain = all(text.removeprefix("task=").isidentifier() for text in tasks)
+    if node is None or not plain or any(text.lstrip("+~").startswith(("stage", "task")) for text in rest):
+        return _hydra_composed(overrides)
+    cfg = deepcopy(_hydra_composed(rest))
+    with open_dict(cfg):
+        cfg.stage = node
+        for text in tasks:
+            cfg.task = text.removeprefix("task=")
+    return cfg
+
+
+def _stage_node(name: str) -> DictConfig | None:
+    """The choice ``name`` of the group `stage`; None where it takes hydra to read it."""
+    path = CONF / "stage" / f"{name}.yaml"
+    node = OmegaConf.load(path) if path.is_file() else None
+    return node if isinstance(node, DictConfig) and "defaults" not in node else None
+
+
+@cache
+def _hydra_composed(overrides: tuple[str, ...]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         try:
