@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from cases import ODD
 
-from adasid_exp.artifacts.store import Store
+from adasid_exp.artifacts.store import Manifest, Store
 from adasid_exp.stages.preemption import Preempted
 from adasid_exp.stages.ranks import GRACE, external_seat
 from adasid_exp.stages.schedule import stage_of
@@ -55,7 +55,13 @@ def kill_a_rank() -> None:
 @pytest.mark.usefixtures("sigterm")
 def test_a_rank_falls_all_are_stopped_and_the_end_is_the_same(tmp_path: Path) -> None:
     # Law: whatever happens on the way, two ranks end with the bytes of two ranks that nobody disturbed.
+    own = time.process_time()
     expected = ensure(tmp_path / "undisturbed")
+    own = time.process_time() - own
+    (folder,) = (tmp_path / "undisturbed" / "tokenize").iterdir()
+    cost = Manifest.load(folder).provenance
+    assert cost["ranks"] == 2
+    assert cost["cpu_seconds"] > own  # what the ranks spent, which this process only waited for
     runs = tmp_path / "disturbed"
     once_saved(runs, kill_a_rank)
     with pytest.raises(UserError, match=r"rank 1 of 2 failed while making tokenize .* killed by SIGKILL") as caught:

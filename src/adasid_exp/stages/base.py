@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from adasid_exp.artifacts.provenance import Meter, provenance
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Manifest, Store, disk_trouble, list_files, signature_of
-from adasid_exp.stages.ranks import external_seat, make_together, several
+from adasid_exp.stages.ranks import COST, external_seat, make_together, several
 from adasid_exp.stages.tracking import complete, tracked
 from adasid_exp.types import UserError
 
@@ -136,6 +136,7 @@ class Stage(ABC):
         with tracked(self, apart=self._together and external_seat() is None) as tell:
             meter = Meter()
             facts = self._made(inputs, work, out)
+            spent = facts.pop(COST, {})  # by ranks: other processes than this one
             manifest = Manifest(
                 stage=self.name,
                 version=self.version,
@@ -145,7 +146,7 @@ class Stage(ABC):
                 inputs={role: stage.signature for role, stage in self.upstream.items()},
                 files=list_files(out),
                 facts=facts,
-                provenance=provenance(meter),
+                provenance={**provenance(meter), **spent},
             )
             final = store.publish(out, manifest)
             shutil.rmtree(work, ignore_errors=True)

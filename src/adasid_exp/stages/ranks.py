@@ -31,6 +31,7 @@ import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from torch import distributed as dist
 
+from adasid_exp.artifacts.provenance import Meter
 from adasid_exp.functional.ranks import own_rank
 from adasid_exp.stages.preemption import RESUMABLE, Preempted, heed_sigterm
 from adasid_exp.stages.quiet import quiet
@@ -46,6 +47,8 @@ GRACE = 60.0
 """Seconds that ranks have to save their state after SIGTERM."""
 MOMENT = 5.0
 """Seconds that ranks have to end by themselves after one of them failed."""
+COST = "cost"
+"""Where `make_together` puts what the ranks spent, beside the facts."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "NCCL", "gloo")
 """What the other ranks complain of when one is gone."""
 
@@ -112,7 +115,7 @@ def first_rank() -> bool:
 
 
 def make_together(stage: Work, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-    """Makes a stage's artifact with as many ranks as its configuration asks for; returns its facts.
+    """Makes a stage's artifact with as many ranks as its configuration asks for; returns its facts and `COST`.
 
     Raises:
         UserError: a rank failed; the others have ended.
@@ -245,7 +248,7 @@ def _run_rank(order: Order, seat: Seat, meeting: Path, answer: Any) -> None:
     torch.set_num_threads(order.stage.cfg.threads)
     try:
         with joined(seat, order.stage, init_method=f"file://{meeting}"):
-            facts = order.stage.make(order.inputs, order.work, order.out)
+            facts = _metered(order)
         answer.send(("facts", facts if seat.rank == 0 else None))
     except UserError as error:
         answer.send(("error", str(error)))
@@ -274,6 +277,17 @@ def speak(seat: Seat) -> None:
 
 
 # ---- the group -------------------------------------------------------------------------------------------------
+
+
+def _metered(order: Order) -> dict[str, Any]:
+    """This rank's part of the work; the facts, and under `COST` what all ranks spent, summed, and the highest peak."""
+    assert order.stage is not None
+    meter = Meter()
+    facts = order.stage.make(order.inputs, order.work, order.out)
+    spent: list[dict[str, float]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(spent, meter.read())
+    cpu, peak = ([each[name] for each in spent] for name in ("cpu_seconds", "peak_memory_mb"))
+    return {**facts, COST: {"ranks": len(spent), "cpu_seconds": round(sum(cpu), 2), "peak_memory_mb": max(peak)}}
 
 
 @contextmanager
@@ -357,7 +371,7 @@ class Conversation:
         meeting = dist.PrefixStore(f"group/{self.number}", self.store)
         try:
             with joined(self.seat, order.stage, store=meeting):
-                return order.stage.make(order.inputs, order.work, order.out)
+                return _metered(order)
         except RuntimeError as error:
             if not any(mark in str(error) for mark in LOST):
                 raise
