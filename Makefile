@@ -115,6 +115,10 @@ decoders: setup  ## beyond the paper: three ways to decode
 noise: setup  ## beyond the paper: the tail's behavior corrupted by a growing amount (toy data)
 	$(RUN) stage=reproduce stage.grid=noise data=toy $(CHOSEN)
 
+.PHONY: dashboards
+dashboards: setup  ## make or update the wandb workspace that conf/dashboard describes (needs a login)
+	$(RUN) stage=dashboards $(ARGS)
+
 .PHONY: data-beauty
 data-beauty: setup  ## download the public Amazon Beauty files into data/beauty
 	$(BIN)/python -m adasid_exp.data.download --to data/beauty

@@ -39,6 +39,9 @@ CURVES = {
 }
 """Axis and summary of curves by the start of their names; without one the summary is the last value itself."""
 
+PUBLIC = "api.wandb.ai"
+"""The public server, as netrc files name it."""
+
 ONLINE, OFFLINE = "online", "offline"
 MODES = (ONLINE, OFFLINE, "disabled")
 
@@ -71,12 +74,13 @@ class WandbRuns:
         tags: Sequence[str],
         overrides: Sequence[str] | None,
         timeout: float,
+        patience: float,
         upload: Sequence[str],
     ) -> None:
         self.project, self.entity, self.group = project, entity, group
         self.mode = OFFLINE if mode == "dryrun" else mode
         self.tags, self.overrides = list(tags), list(overrides or ())
-        self.timeout, self.upload = timeout, tuple(upload)
+        self.timeout, self.patience, self.upload = timeout, patience, tuple(upload)
         if self.mode is not None and self.mode not in MODES:
             raise UserError(f"logger.wandb.mode={mode} is unknown; it can be {', '.join(MODES)}")
 
@@ -91,7 +95,7 @@ class WandbRuns:
         if wandb.run is not None and wandb.run.id == about.run_id:
             return wandb.run
         about.logs.mkdir(parents=True, exist_ok=True)
-        _at_home(about.logs)
+        at_home(about.logs)
         run = self._begun(about, self._mode())
         for name, (axis, summary) in CURVES.items():
             run.define_metric(name, step_metric=axis, summary=summary)
@@ -186,6 +190,7 @@ class WandbRuns:
             settings=wandb.Settings(
                 init_timeout=self.timeout,
                 login_timeout=self.timeout,
+                finish_timeout=self.patience,
                 silent=True,
                 console="off",
                 disable_job_creation=True,
@@ -228,20 +233,22 @@ def logged_in() -> bool:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    hosts = {urlsplit(base_url()).netloc, *(() if "WANDB_BASE_URL" in os.environ else (PUBLIC,))}
     try:
-        return netrc.netrc(path).authenticators(urlsplit(base_url()).netloc) is not None
+        known = netrc.netrc(path)
     except FileNotFoundError:
         return False
     except (OSError, netrc.NetrcParseError) as error:
         log.warning("wandb: %s cannot be read (%s), so no login was found", path, error)
         return False
+    return any(known.authenticators(host) is not None for host in hosts)
 
 
 def base_url() -> str:
     """The server: WANDB_BASE_URL, or that of ``wandb login --host``, or the public one."""
     import wandb
 
-    return str(wandb.setup().settings.base_url)
+    return str(wandb.setup(wandb.Settings(silent=True, console="off")).settings.base_url)
 
 
 def _home(logs: Path) -> Path:
@@ -249,7 +256,7 @@ def _home(logs: Path) -> Path:
     return Path(os.environ.get("WANDB_DIR") or logs).resolve()
 
 
-def _at_home(logs: Path) -> None:
+def at_home(logs: Path) -> None:
     """Keeps what wandb would put into the home folder beside the runs, unless the environment says where."""
     folder = _home(logs) / "wandb"
     for kind in ("DATA", "CACHE", "ARTIFACT"):

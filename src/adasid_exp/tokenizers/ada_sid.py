@@ -194,6 +194,9 @@ class AdaSid(TrainableTokenizer):
         latents, active = self._latents(sample_items(items, self.revival_items, generator))
         self.codebook.revive(latents, active, generator)
 
+    def gauges(self) -> dict[str, Tensor]:
+        return self.sparsity.gauges()
+
     def finalize(self, items: ItemBatch) -> None:
         if self.fill_empty:
             self.codebook.fill_empty(*self._latents(items))

@@ -139,6 +139,10 @@ class TrainableTokenizer(Tokenizer):
     def end_epoch(self, items: ItemBatch, step: int, total_steps: int) -> None:  # noqa: B027
         """Called after each pass over the catalogue ``items``."""
 
+    def gauges(self) -> dict[str, Tensor]:
+        """Scalars that show where training stands and are no loss, read once an epoch."""
+        return {}
+
     def finalize(self, items: ItemBatch) -> None:  # noqa: B027
         """Called once after the last step; doing it twice changes nothing."""
 

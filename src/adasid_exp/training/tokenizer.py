@@ -81,13 +81,18 @@ class TokenizerModule(ClippedModule):
     def on_train_epoch_end(self) -> None:
         self.model.end_epoch(self.catalogue(), self.global_step, self.total_steps)
         self.agree()
-        self.report({f"train/{name}": value for name, value in self.scalars.means().items()})
+        self.report({f"train/{name}": value for name, value in {**self.scalars.means(), **self.gauges()}.items()})
         self.scalars.reset()
         # Here and not in on_train_end, so that the last checkpoint holds the finished model.
         if self.global_step >= self.total_steps:
             self.model.finalize(self.catalogue())
             self.agree()
             self.report({f"final/{name}": value for name, value in self.summary().items()})
+
+    def gauges(self) -> dict[str, float]:
+        """The model's own, in one transfer."""
+        gauges = self.model.gauges()
+        return dict(zip(gauges, torch.stack(list(gauges.values())).tolist(), strict=True)) if gauges else {}
 
     @torch.no_grad()
     def agree(self) -> None:

@@ -214,6 +214,10 @@ class SparsityRegularizer(nn.Module, ABC):
             self.controller.update(off / items.clamp_min(1), items > 0)
             self.seen.zero_()
 
+    def gauges(self) -> dict[str, Tensor]:
+        """Lambda of every bucket, the poorest items' first."""
+        return {f"lambda_{bucket + 1}": value for bucket, value in enumerate(self.controller.strength.unbind())}
+
     def _load(self, active: Tensor, target: Tensor) -> Tensor:
         """`load` by what all ranks hold, for this rank's items."""
         everyone, first = gathered(active)
@@ -261,3 +265,7 @@ class NoSparsity(nn.Module):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Nothing to move."""
+
+    def gauges(self) -> dict[str, Tensor]:
+        """No strengths."""
+        return {}
