@@ -127,30 +127,39 @@ def test_ranking_by_formula(training, masked):
     assert torch.equal(rank.tied, ((scores - own).abs() < 1e-4).sum(1))
 
 
-def prior_by_hand(sids, codes, items):
-    """Loops over the formula: the SID's mean count in, each code's share of takers out, weighted as the loss is."""
+def prior_by_hand(sids, codes, items, pad_share):
+    """Loops over the formula: the SID's mean count in, each code's share of takers out, weighted as the loss is.
+
+    A masked PAD (share 0) counts nowhere: the score is the mean over the other slots, so the item's part is one slot's.
+    """
     mass = [int(count) + 1 for count in COUNTS]
     tuples = [tuple(row) for row in sids.codes.tolist()]
-    weight = [[0.1 if code == PAD else 1.0 for code in own] for own in tuples]  # make's own PAD share
+    weight = [[pad_share if code == PAD else 1.0 for code in own] for own in tuples]
     weight = [[each / sum(own) for each in own] for own in weight]
     found = []
     for own in tuples:
         holders = [mass[i] for i, other in enumerate(tuples) if other == own]
-        value = items * math.log(sum(holders) / len(holders) / sum(mass))
+        factor = 1 / sum(code != PAD for code in own) if pad_share == 0 else 1
+        value = items * math.log(sum(holders) / len(holders) / sum(mass)) * (1 / len(own) if pad_share == 0 else 1)
         for slot, code in enumerate(own):
+            if pad_share == 0 and code == PAD:
+                continue
             weighted = [m * w[slot] for m, w in zip(mass, weight, strict=True)]
             taken = sum(part for part, other in zip(weighted, tuples, strict=True) if other[slot] == code)
-            value -= codes * math.log(taken / sum(weighted))
+            value -= factor * codes * math.log(taken / sum(weighted))
         found.append(value)
     return torch.tensor(found)
 
 
+@pytest.mark.parametrize("pad", [PredictPad(share=0.1), MaskPad()])
 @pytest.mark.parametrize(("codes", "items"), [(1.0, 1.0), (0.75, 1.25)])
-def test_a_prior_is_added_to_the_bare_score_of_every_item(training, codes, items):
+def test_a_prior_is_added_to_the_bare_score_of_every_item(training, codes, items, pad):
     sids, batch = table(), held_out(training)
-    bare, model = make(sids), make(sids, prior=BayesPrior(codes=codes, items=items))
+    bare, model = make(sids, pad), make(sids, pad, prior=BayesPrior(codes=codes, items=items))
     before, after = bare.recommend(batch, ITEMS), model.recommend(batch, ITEMS)
-    scores = torch.zeros(8, ITEMS).scatter(1, before.items, before.scores) + prior_by_hand(sids, codes, items)
+    scores = torch.zeros(8, ITEMS).scatter(1, before.items, before.scores) + prior_by_hand(
+        sids, codes, items, getattr(pad, "share", 0)
+    )
     torch.testing.assert_close(torch.zeros(8, ITEMS).scatter(1, after.items, after.scores), scores)
     assert torch.equal(model.loss(training), bare.loss(training))
     rank, own = model.rank(batch), scores.gather(1, batch.target[:, None])

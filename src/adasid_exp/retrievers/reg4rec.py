@@ -65,7 +65,7 @@ class ParallelReg4Rec(TrainableRetriever):
         factors = self.catalogue.targets if weigh_scores else pad.score_weights(sids.codes)
         weights = None if factors is None else shares(self.catalogue.mean_by_sid(factors))
         self.register_buffer("score_weights", weights, persistent=False)
-        self.register_buffer("prior", prior(self.catalogue, counts), persistent=False)
+        self.register_buffer("prior", prior(self.catalogue, counts, weights), persistent=False)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         batch = trimmed(batch)
