@@ -67,11 +67,12 @@ class Meter:
         return {
             "seconds": round(time.perf_counter() - self.started, 2),
             "cpu_seconds": round(time.process_time() - self.cpu_started, 2),
-            "peak_memory_mb": round(_peak_mb()),
+            "peak_memory_mb": round(peak_mb()),
         }
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """Peak resident memory in MiB since a `Meter` was made last, or of the whole process where that is not known."""
     for line in _proc("self/status"):
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 2**10

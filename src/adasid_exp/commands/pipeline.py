@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from adasid_exp.artifacts.store import Store, disk_trouble
+from adasid_exp.stages.base import Stage
 from adasid_exp.stages.preemption import RESUMABLE, Preempted, heed_sigterm
+from adasid_exp.stages.progress import memory, spent
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.stages.ranks import Conversation, conversation, several, speak
 from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
+
+PLACES = ("results", "out", "folder")
+"""Keys of a command's node that name where it writes."""
 
 
 def start(cfg: DictConfig) -> float | None:
@@ -50,8 +56,14 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def made(cfg: DictConfig) -> float | None:
-    """The stage's artifact is there; its objective."""
-    value: float | None = get_class(cfg.stage._target_)(cfg).run(Store(Path(cfg.runs)))
+    """The stage's artifact is there; its objective. The last line says where the results are and what they took."""
+    started = time.perf_counter()
+    stage = get_class(cfg.stage._target_)(cfg)
+    value: float | None = stage.run(Store(Path(cfg.runs)))
+    if not isinstance(stage, Stage):  # those that make an artifact have said so
+        name = HydraConfig.get().runtime.choices["stage"]
+        place = next((f"results in {cfg.stage[key]}, " for key in PLACES if cfg.stage.get(key)), "")
+        log.info("%s: %stook %s, %s", name, place, spent(time.perf_counter() - started), memory())
     return value
 
 
@@ -76,6 +88,11 @@ def in_words(cfg: DictConfig, task: Callable[[], float | None]) -> tuple[int, fl
         return 2, None
     except (InstantiationException, OmegaConfBaseException) as error:
         log.error("error: %s", refusal(error))
+        return 2, None
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("adasid_exp"):
+            raise
+        log.error("error: %s is not installed; `adasid doctor` says how to get it", error.name)
         return 2, None
     except OSError as error:
         trouble = disk_trouble(error)
@@ -104,4 +121,5 @@ def refusal(error: Exception) -> str:
 
 def same_command() -> str:
     """The command that is running, as it can be typed again."""
-    return f"adasid {shlex.join(HydraConfig.get().overrides.task)}"
+    program = "adasid run" if Path(sys.argv[0]).name == "adasid" else "python -m adasid_exp"
+    return f"{program} {shlex.join(sys.argv[1:])}"

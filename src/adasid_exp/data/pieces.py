@@ -10,6 +10,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,12 @@ class Piece(ABC):
 
 
 def wants_bar(progress: bool | str) -> bool:
-    """Whether to draw progress bars: as told, or, by "auto", on a terminal only."""
-    return sys.stderr.isatty() if progress == "auto" else bool(progress)
+    """Whether to draw progress bars: as told, or, by "auto", on a terminal only.
+
+    The workers of a grid draw none: the grid has a bar of its own. Ranks are no such workers.
+    """
+    own = parent_process() is None or "LOCAL_WORLD_SIZE" in os.environ
+    return own and sys.stderr.isatty() if progress == "auto" else bool(progress)
 
 
 def finish(piece: Piece) -> None:

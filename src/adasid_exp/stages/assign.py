@@ -69,7 +69,7 @@ class Assign(TaskStage):
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
         item_ids = load_task(self.cfg, self.task, inputs["dataset"]).item_ids()
         model, items = trained_with_items(self.cfg, self.task, inputs)
-        encoding = encode_catalogue(model, items, work / SHARDS, self.cfg.shard_rows)
+        encoding = encode_catalogue(model, items, work / SHARDS, self.cfg.shard_rows, self.cfg.progress)
         table = parted(code_table(encoding, model.layout), self.cfg.collisions, model, items)
         save_sids(out, item_ids, table, encoding, model.layout.modalities)
         errors = {name: encoding.whole(ERROR + name) for name in encoding.names(ERROR)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from adasid_exp.artifacts.provenance import Meter, provenance
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Manifest, Store, disk_trouble, list_files, signature_of
+from adasid_exp.stages.progress import memory, spent
 from adasid_exp.stages.ranks import COST, external_seat, make_together, several
 from adasid_exp.stages.tracking import complete, tracked
 from adasid_exp.types import UserError
@@ -115,17 +117,14 @@ class Stage(ABC):
 
     def run(self, store: Store) -> float | None:
         """Makes the artifact, says where it is and returns the objective, if the stage has one."""
+        started = time.perf_counter()
         folder = self.ensure(store)
         complete(self, store)
-        value = None
+        value, said = None, [f"took {spent(time.perf_counter() - started)}", memory()]
         if self.objective is not None:
             value = float(json.loads((folder / METRICS).read_text())[self.objective])
-        log.info(
-            "%s is in %s%s",
-            self.title,
-            folder,
-            "" if value is None else f"  ({self.objective} = {value:.4f})",
-        )
+            said.insert(0, f"{self.objective} = {value:.4f}")
+        log.info("%s is in %s  (%s)", self.title, folder, ", ".join(said))
         return value
 
     def _make(self, store: Store, inputs: Mapping[str, Path], work: Path) -> Path:

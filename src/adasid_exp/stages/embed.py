@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,16 @@ from typing import Any
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import Progress
 
 from adasid_exp.artifacts.dataset import Dataset
 from adasid_exp.artifacts.item_vectors import VECTORS, link_shards
 from adasid_exp.artifacts.prepared_logs import PreparedLogs
 from adasid_exp.artifacts.store import Manifest
+from adasid_exp.data.pieces import wants_bar
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.loading import holds_logs
 from adasid_exp.stages.prepare import Prepare
+from adasid_exp.stages.progress import rows_bar
 from adasid_exp.types import UserError
 
 
@@ -88,10 +87,8 @@ class Embed(Stage):
 
     def _encode(self, dataset: Dataset) -> tuple[np.ndarray, str]:
         encoder = self._encoder()
-        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-            task = bar.add_task(self.title)
-            encoded = encoder.encode(
-                dataset.items.to_dicts(), lambda done, total: bar.update(task, completed=done, total=total)
-            )
+        rows, wanted = dataset.items.to_dicts(), wants_bar(self.cfg.progress)
+        with rows_bar(f"{self.name} {self.label}", len(rows), "items", wanted=wanted) as tell:
+            encoded = encoder.encode(rows, lambda done, total: tell(done * len(rows) // max(1, total)))
         source = f"{encoder.fingerprint()}, {len(encoded.missing)} of {len(dataset.items)} items had nothing to encode"
         return np.asarray(encoded.vectors, dtype=np.float32), source

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from adasid_exp.artifacts.files import appear
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
+from adasid_exp.data.pieces import wants_bar
+from adasid_exp.stages.progress import rows_bar
 from adasid_exp.types import ItemBatch
 
 log = logging.getLogger(__name__)
@@ -56,7 +59,9 @@ class Encoding:
         return np.concatenate([self.read(number, name).numpy() for number in range(len(self.files))])
 
 
-def encode_catalogue(model: Any, items: ItemEmbeddings, folder: Path, shard_rows: int) -> Encoding:
+def encode_catalogue(
+    model: Any, items: ItemEmbeddings, folder: Path, shard_rows: int, progress: bool | str = "auto"
+) -> Encoding:
     """Encodes what an earlier attempt has not.
 
     Args:
@@ -64,25 +69,36 @@ def encode_catalogue(model: Any, items: ItemEmbeddings, folder: Path, shard_rows
         items: the catalogue; read `CHUNK` rows at a time.
         folder: of the shards; outlives an interruption.
         shard_rows: items of one shard.
+        progress: whether to draw a bar; "auto": on a terminal only.
     """
     folder.mkdir(parents=True, exist_ok=True)
     count = len(items.count)
     parts = tuple(slice(start, min(start + shard_rows, count)) for start in range(0, count, shard_rows))
     files = tuple(folder / f"{part.start:011d}-{part.stop:011d}.safetensors" for part in parts)
-    started = time.monotonic()
+    started, wanted = time.monotonic(), wants_bar(progress)
     missing = [(part, file) for part, file in zip(parts, files, strict=True) if not file.exists()]
-    for done, (part, file) in enumerate(missing, start=1):
-        save_shard(encode_rows(model, items, part), file)
-        if len(parts) > 1:
-            left = (time.monotonic() - started) / done * (len(missing) - done)
-            log.info("encoded %d of %d items, %.0f s left", part.stop, count, left)
+    with rows_bar("encoding items", sum(part.stop - part.start for part, _ in missing), "items", wanted=wanted) as tell:
+        before = 0
+        for done, (part, file) in enumerate(missing, start=1):
+            save_shard(encode_rows(model, items, part, partial(_add, tell, before)), file)
+            before += part.stop - part.start
+            if len(parts) > 1 and not wanted:
+                left = (time.monotonic() - started) / done * (len(missing) - done)
+                log.info("encoded %d of %d items, %.0f s left", part.stop, count, left)
     return Encoding(files=files, parts=parts)
 
 
-def encode_rows(model: Any, items: ItemEmbeddings, part: slice) -> dict[str, Tensor]:
-    """SIDs, weights, errors and own columns of some rows, ``[rows, ...]`` by name."""
+def _add(tell: Callable[[int], None], before: int, rows: int) -> None:
+    tell(before + rows)
+
+
+def encode_rows(model: Any, items: ItemEmbeddings, part: slice, tell: Callable[[int], None]) -> dict[str, Tensor]:
+    """SIDs, weights, errors and own columns of some rows, ``[rows, ...]`` by name; ``tell`` hears how many are done."""
     found: dict[str, list[Tensor]] = {}
+    done = 0
     for batch in chunks(items, part):
+        done += len(batch.index)
+        tell(done)
         encoded, targets = model.encode(batch), model.targets(batch)
         columns = {CODES: encoded.codes.to(torch.int16), WEIGHTS: encoded.weights.float()}
         for name, guess in model.reconstruct(batch).items():

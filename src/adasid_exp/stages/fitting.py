@@ -16,7 +16,6 @@ import torch
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBar
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
@@ -26,6 +25,7 @@ from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.building import construct
 from adasid_exp.stages.checkpoints import CheckpointFiles, load_safely
 from adasid_exp.stages.preemption import NoSignals, SaveWhenTold
+from adasid_exp.stages.progress import TrainingBar
 from adasid_exp.stages.ranks import several
 from adasid_exp.stages.recording import About
 from adasid_exp.stages.tracking import begin, training_loggers
@@ -167,11 +167,20 @@ def fit_module(module: L.LightningModule, data: Any, trainer: L.Trainer, run: Ru
     except SystemExit:
         # Lightning turns Ctrl-C into exit(1) without a word; the entry point has words for it.
         if trainer.interrupted:
-            raise KeyboardInterrupt from None
+            raise KeyboardInterrupt(saved_so_far(run, trainer)) from None
         raise
     trainer.strategy.barrier()  # the first rank has written
     if run.best.exists():
         module.load_state_dict(load_safely(run.best)["state_dict"])
+
+
+def saved_so_far(run: Run, trainer: L.Trainer) -> str:
+    """Where a training that was stopped would go on."""
+    what = f"{run.stage} {run.label}"
+    if not run.resume.exists():
+        return f"no epoch of {what} was saved yet, it begins anew"
+    epoch = load_safely(run.resume)["epoch"] + 1
+    return f"epoch {epoch} of {trainer.max_epochs} of {what} is saved in {run.resume}"
 
 
 def training_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -203,7 +212,7 @@ def _callbacks(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> list[Callba
     """Resume point last, so that it holds the state the others reached in the same epoch."""
     callbacks: list[Callback] = [instantiate(node) for node in cfg.callbacks.values()]
     if wants_bar(cfg.progress):
-        callbacks.append(RichProgressBar(leave=True))
+        callbacks.append(TrainingBar(label=f"{run.stage} {run.label}", monitor=fit["monitor"]))
     if fit["monitor"]:
         callbacks += [
             ResumableEarlyStopping(monitor=fit["monitor"], mode="max", patience=fit["patience"]),

@@ -208,7 +208,10 @@ def run_jobs(
     except Preempted:
         _end_workers(GRACE)
         raise
-    except (KeyboardInterrupt, UserError):
+    except KeyboardInterrupt:
+        _end_workers(0.0)
+        raise KeyboardInterrupt(f"{progress.done} of {progress.total} artifacts of this grid are finished") from None
+    except UserError:
         _end_workers(0.0)
         raise
     finally:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
 from adasid_exp.artifacts.item_vectors import open_vectors
 from adasid_exp.data.items import ItemDataModule
+from adasid_exp.data.pieces import wants_bar
 from adasid_exp.data.sequences import Histories
 from adasid_exp.stages.base import Stage, TaskStage, plain
 from adasid_exp.stages.behave import Behave
@@ -21,6 +22,7 @@ from adasid_exp.stages.embed import Embed
 from adasid_exp.stages.fitting import save_weights, seed_everything, train, training_settings
 from adasid_exp.stages.loading import load_task, streaming_settings
 from adasid_exp.stages.prepare import Prepare
+from adasid_exp.stages.progress import waiting
 from adasid_exp.stages.ranks import first_rank
 from adasid_exp.types import UserError
 
@@ -57,7 +59,8 @@ class Tokenize(TaskStage):
         data = ItemDataModule(embeddings=items, batch_size=self.cfg.tokenizer.fit.batch_size, seed=self.cfg.seed)
         seed_everything(self.cfg.seed)
         model = tokenizer_model(self.cfg.tokenizer, items, histories)
-        model.fit_statistics(items.batch())
+        with waiting(f"{self.name} {self.label}: statistics", wanted=wants_bar(self.cfg.progress)):
+            model.fit_statistics(items.batch())
         module, trainer = train(self, self.cfg.tokenizer, model, data, work)
         if first_rank():
             save_weights(model, out / WEIGHTS)
