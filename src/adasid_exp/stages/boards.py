@@ -9,7 +9,6 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
-from adasid_exp.reporting.media import pixels
 from adasid_exp.stages.recording import About, Outcome
 
 
@@ -38,7 +37,7 @@ class TensorBoards:
         for name, value in outcome.metrics.items():
             writer.add_scalar(name, value)
         for name, draw in outcome.pictures.items():
-            writer.add_image(name, pixels(draw()), dataformats="HWC")
+            writer.add_image(name, draw(), dataformats="HWC")
         for name, frame in outcome.tables.items():
             writer.add_text(name, _markdown(frame))
         logger.finalize("success")

@@ -63,7 +63,7 @@ class Outcome:
         output: the artifact; None for a command, which makes none.
         inputs: artifacts it was made from.
         metrics: figures that were not logged while it was made.
-        pictures: functions that draw a figure, by name.
+        pictures: functions that give an RGB image, uint8 ``[height, width, 3]``, by name.
         tables: by name.
         cost: seconds, memory.
     """

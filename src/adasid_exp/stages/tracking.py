@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -22,7 +23,7 @@ from omegaconf import DictConfig
 
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Manifest, Store
-from adasid_exp.reporting.media import Drawing, pictures
+from adasid_exp.reporting.media import Drawing, pictures, pixels
 from adasid_exp.stages.boards import TensorBoards
 from adasid_exp.stages.ranks import first_rank
 from adasid_exp.stages.recording import About, Outcome, Recorder, Source
@@ -180,11 +181,15 @@ def source_of(folder: Path) -> Source:
 
 
 def drawable(found: Callable[[], Mapping[str, Drawing]]) -> Mapping[str, Drawing]:
-    """Pictures, where there is something to draw them with; else a line that says so."""
+    """Functions that give pictures as pixels, each drawn once for all trackers; none, and a line, without matplotlib."""
     if find_spec("matplotlib") is None:
         log.info("no pictures for the loggers: matplotlib is not installed; pip install 'adasid-exp[viz]'")
         return {}
-    return found()
+    return {name: cache(partial(_drawn, draw)) for name, draw in found().items()}
+
+
+def _drawn(draw: Drawing) -> Any:
+    return pixels(draw())
 
 
 # ---- names -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from adasid_exp.artifacts.store import MANIFEST
-from adasid_exp.reporting.media import pixels
 from adasid_exp.stages.ranks import first_rank
 from adasid_exp.stages.recording import About, Outcome, Source
 from adasid_exp.types import UserError
@@ -118,7 +117,7 @@ class WandbRuns:
         for name, frame in outcome.tables.items():
             run.log({name: wandb.Table(columns=list(frame.columns), data=[list(row) for row in frame.rows()])})
         for name, draw in outcome.pictures.items():
-            run.log({name: wandb.Image(pixels(draw()))})
+            run.log({name: wandb.Image(draw())})
         for source in outcome.inputs:
             # Not use_artifact, which refuses to work offline; what it calls does.
             run._log_artifact(
