@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adasid_exp.reporting.plots import Curves, Deciles, Dots, Population, Spot, Strengths, spread_of
+from adasid_exp.artifacts.results import Results
+from adasid_exp.reporting.plots import Curves, Deciles, Dots, Population, Spot, Strengths, over_users, spread_of
 from adasid_exp.reporting.table import runs_frame
 
 pytest.importorskip("matplotlib")
@@ -52,6 +53,29 @@ def test_dots_stand_in_the_order_of_the_rows() -> None:
     places = {round(float(c.lines[0].get_xdata()[0]), 6): float(c.lines[0].get_ydata()[0]) for c in axis.containers}
     assert places == {0.2: 0.0, 0.5: 1.0}
     assert [label.get_text() for label in axis.get_yticklabels()] == ["A", "B", "C"]
+
+
+def test_the_interval_over_users_is_that_of_a_share(tmp_path: Path) -> None:
+    # By hand: 36 of 100 users found: 1.96 * sqrt(.36 * .64 / 99).
+    above = np.where(np.arange(100) < 36, 0, 70)
+    Results(metrics={}, rows={"above": above, "tied": np.ones(100, dtype=np.int64)}).save(tmp_path)
+    expected = 1.96 * (0.36 * 0.64 / 99) ** 0.5
+    assert over_users(tmp_path, "test/recall@50") == pytest.approx(expected)
+    assert over_users(tmp_path, "val/recall@50") is over_users(None, "test/recall@50") is None
+    figure = Dots(title="t", panels=[PANEL], columns=1).draw(RUNS, {"a": spot("A", retrieval=tmp_path)})
+    low, high = figure.axes[0].containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert [low, high] == pytest.approx([0.2 - expected, 0.2 + expected])
+    assert "95 %" in figure.get_supxlabel()
+
+
+def test_the_interval_of_an_auc_is_that_of_its_resamples(tmp_path: Path) -> None:
+    # Law: users who are all alike leave nothing to resample; one who is ranked the other way does.
+    rows = {"user": np.repeat(np.arange(20), 2), "label": np.tile([0.0, 1.0], 20), "score": np.tile([0.2, 0.8], 20)}
+    Results(metrics={}, rows=rows).save(tmp_path)
+    assert over_users(tmp_path, "test/auc") == 0.0
+    rows["score"] = np.concatenate([rows["score"][:-2], [0.8, 0.2]])
+    Results(metrics={}, rows=rows).save(tmp_path)
+    assert 0.0 < over_users(tmp_path, "test/auc") < 0.3
 
 
 def test_a_row_without_all_tenths_is_no_curve() -> None:

@@ -11,11 +11,17 @@ import numpy as np
 import polars as pl
 import torch
 
-from adasid_exp.artifacts.results import COUNTS, LENGTHS
+from adasid_exp.artifacts.results import COUNTS, LENGTHS, ROWS, Results
 from adasid_exp.functional.alignment import alignment_weight
-from adasid_exp.reporting.figures import MARKERS, PALETTE, WIDTH, canvas
-from adasid_exp.reporting.statistics import Spread, mean_std
+from adasid_exp.functional.ranking import expected_ndcg, expected_recall
+from adasid_exp.reporting.figures import GREY, MARKERS, PALETTE, WIDTH, canvas
+from adasid_exp.reporting.statistics import Bootstrap, Spread, mean_std, resampled_auc
 from adasid_exp.reporting.table import values_of
+
+NORMAL = 1.96
+"""Standard errors to either side of a 95 % interval."""
+RESAMPLED = Bootstrap(resamples=500, level=0.95, seed=0)
+PER_USER = {"recall": expected_recall, "ndcg": expected_ndcg}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,10 @@ def _curve(
 
 @dataclass(frozen=True, kw_only=True)
 class Dots:
-    """Rows one under the other, one panel a metric: a dot for the mean, a bar of one std over seeds."""
+    """Rows one under the other, one panel a metric: a dot for the mean, a bar of one std over seeds.
+
+    Where the first seed's artifact keeps what each user got, a thin bar is the 95 % interval over users.
+    """
 
     title: str
     panels: Sequence[Mapping[str, str]]
@@ -102,15 +111,40 @@ class Dots:
         panels = [Panel(**panel) for panel in self.panels]
         figure, axes = canvas(len(panels), self.columns, self.title, height=0.34 * len(rows) + 1.0)
         labels = [spot.label for spot in rows.values()]
+        drawn = False
         for number, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
             for place, row in enumerate(rows):
                 spread = spread_of(runs, row, panel.part, panel.key)
                 if spread is not None:
+                    half = over_users(rows[row].folders.get(panel.part), panel.key)
+                    if half is not None:
+                        axis.errorbar(spread.mean, place, xerr=half, color=GREY, elinewidth=1, zorder=1)
+                        drawn = True
                     axis.errorbar(spread.mean, place, xerr=spread.std or 0.0, color=PALETTE[0], marker="o", capsize=3)
             axis.set(xlabel=panel.title, yticks=range(len(labels)), ylim=(len(labels) - 0.5, -0.5))
             axis.set_yticklabels(labels if number % self.columns == 0 else [])
             axis.tick_params(axis="y", length=0)
+        if drawn:
+            figure.supxlabel("thin bars: 95 % interval over the test users, first seed", fontsize=8, color=GREY)
         return figure
+
+
+def over_users(folder: Path | None, key: str) -> float | None:
+    """Half of the 95 % interval of a run's test figure, users being what is sampled; None where no rows tell.
+
+    Recall and NDCG are means over users; an AUC is resampled.
+    """
+    if folder is None or not key.startswith("test/") or not (folder / ROWS).is_file():
+        return None
+    name, _, cutoff = key.removeprefix("test/").partition("@")
+    rows = Results.load(folder).rows
+    if name in PER_USER:
+        above, tied = (torch.from_numpy(rows[column].copy()) for column in ("above", "tied"))
+        each = PER_USER[name](above, tied, torch.tensor([int(cutoff)])).double()
+        return float(NORMAL * each.std() / len(each) ** 0.5)
+    if name == "auc":
+        return float(NORMAL * np.nanstd(resampled_auc(rows["user"], rows["label"], [rows["score"]], RESAMPLED).draws))
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
