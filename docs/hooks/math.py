@@ -47,7 +47,7 @@ def mathml(latex: str, block: bool, where: str) -> str:
     made = VARIANT.sub(_as_letters, convert(text, display="block" if block else "inline"))
     made = NAME.sub(r"<mi>\1</mi>", made).replace("<mo>/</mo>", '<mo lspace="0" rspace="0">/</mo>')
     made = made.replace("<mo>&#x02016;</mo>", '<mo stretchy="false" lspace="0" rspace="0">&#x02016;</mo>')
-    if unknown := re.findall(r"\\[A-Za-z]+", made):
+    if unknown := re.findall(r"\\[A-Za-z]+|<mi>&(?:amp;)?</mi>", made):
         log.warning("%s: %s in %r is not known to latex2mathml", where, ", ".join(unknown), text)
     spoken = html.escape(" ".join(text.split()), quote=True)
     made = made.replace("<math ", f'<math aria-label="{spoken}" ', 1)

@@ -7,6 +7,7 @@ ends a strict build.
 
 from __future__ import annotations
 
+import ast
 import logging
 import posixpath
 import re
@@ -22,12 +23,15 @@ ROOT_PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
-    "README.md": "readme.md",
 }
-FOLDERS = {"conf": "config/index.md", "experiments": "grids/index.md"}
+FOLDERS = {"conf": "config/index.md", "experiments": "grids.md"}
 SHOWN = {".md", ".csv", ".png", ".svg", ".tex"}
-LINK = re.compile(r"(?P<open>!?\[[^\]]*\]\()(?P<target>[^)\s#]+)(?P<rest>(?:#[^)\s]*)?(?:\s+\"[^\"]*\")?\))")
-FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+MARKUP = re.compile(
+    r"^```.*?^```"  # code is left alone
+    r"|(?P<open>!?\[(?:[^\]`]|`[^`]*`)*\]\()(?P<target>[^)\s#]+)(?P<rest>(?:#[^)\s]*)?(?:\s+\"[^\"]*\")?\))"
+    r"|`[^`\n]+`",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def shown_files(root: Path = ROOT) -> dict[str, str]:
@@ -47,12 +51,47 @@ def shown_files(root: Path = ROOT) -> dict[str, str]:
     return places
 
 
+def on_config(config: Any, **_: Any) -> Any:
+    """Puts every committed report and every example into the navigation, where mkdocs.yml leaves a place for them."""
+    for tab in config.nav or []:
+        for name, entries in tab.items():
+            if isinstance(entries, list):
+                tab[name] = [_filled(entry) for entry in entries]
+    return config
+
+
+def _filled(entry: Any) -> Any:
+    if entry == {"Reports": "reports"}:
+        return {"Reports": _reports()}
+    return {"Examples": _examples()} if entry == {"Examples": "examples"} else entry
+
+
+def _examples() -> list[str]:
+    return [place for place in shown_files().values() if place.startswith("examples/")]
+
+
+def _reports() -> list[dict[str, list[Any]]]:
+    folders: dict[str, list[Any]] = {}
+    for place in sorted(
+        place for place in shown_files().values() if place.startswith("reports/") and place.endswith(".md")
+    ):
+        _, folder, name = place.split("/")
+        title = re.sub(r"^(table|figure)(\d)$", r"\1 \2", name.removesuffix(".md")).capitalize()
+        folders.setdefault(_titled(folder), []).append(place if name == "index.md" else {title: place})
+    return [{folder: pages} for folder, pages in folders.items()]
+
+
+def _titled(folder: str) -> str:
+    """``beauty-seed0`` as "Beauty, seed 0"."""
+    return re.sub(r"-seed(\d+)$", r", seed \1", folder).capitalize()
+
+
 def on_files(files: Files, config: Any, **_: Any) -> Files:
     """Adds what `shown_files` names."""
     places = shown_files()
     for source, place in places.items():
         files.append(_file(config, ROOT / source, source, place))
-    files.append(File.generated(config, "grids/index.md", content=_list_of_grids(places)))
+    files.append(File.generated(config, "grids.md", content=_list_of_grids(places)))
     return files
 
 
@@ -66,7 +105,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files, **_: A
 
     def led(found: re.Match[str]) -> str:
         target = found["target"]
-        if "://" in target or target.startswith(("mailto:", "/")):
+        if target is None or "://" in target or target.startswith(("mailto:", "/")):
             return found[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         place = _place(path, places, files)
@@ -75,8 +114,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files, **_: A
             return found[0]
         return f"{found['open']}{posixpath.relpath(place, here or '.')}{found['rest']}"
 
-    parts = FENCE.split(markdown)
-    return "".join(part if number % 2 else LINK.sub(led, part) for number, part in enumerate(parts))
+    return MARKUP.sub(led, markdown)
 
 
 def _place(path: str, places: dict[str, str], files: Files) -> str | None:
@@ -97,19 +135,34 @@ def _file(config: Any, path: Path, source: str, place: str) -> File:
     if path.suffix in {".yaml", ".py"}:
         language = {".yaml": "yaml", ".py": "python"}[path.suffix]
         text = path.read_text(encoding="utf-8").rstrip()
-        return File.generated(config, place, content=f"# `{source}`\n\n```{language}\n{text}\n```\n")
+        title = (
+            (ast.get_docstring(ast.parse(text)) or source).splitlines()[0] if path.suffix == ".py" else f"`{source}`"
+        )
+        return File.generated(config, place, content=f"# {title}\n\n`{source}`\n\n```{language}\n{text}\n```\n")
     if path.suffix == ".md":
-        return File.generated(config, place, content=path.read_text(encoding="utf-8"))
+        return File.generated(config, place, content=path.read_text(encoding="utf-8") + _beside(path))
     return File.generated(config, place, abs_src_path=str(path))
 
 
+def _beside(report: Path) -> str:
+    """Pictures and files of a committed report, which its text does not name."""
+    if "reports" not in report.parts:
+        return ""
+    mine = [path for path in sorted(report.parent.glob(f"{report.stem}[._]*")) if path.suffix in SHOWN - {".md"}]
+    pictures = [path for path in mine if path.suffix == ".svg"]
+    files = [path for path in mine if path.suffix in {".csv", ".tex"}]
+    shown = [f"![{path.stem.replace('_', ' by ')}]({path.name})\n" for path in pictures]
+    named = [", ".join(f"[{path.name}]({path.name})" for path in files)] if files else []
+    return "\n\n## Figures and files\n\n" + "\n".join(shown + named) + "\n" if mine else ""
+
+
 def _list_of_grids(places: dict[str, str]) -> str:
-    lines = ["# Grids", "", "What each command of [Reproducing](../reproduce.md) runs, line by line.", ""]
+    lines = ["# Grids", "", "What each command of [Reproducing](reproduce.md) runs, line by line.", ""]
     for source in sorted(name for name in places if name.endswith(".yaml")):
         text = (ROOT / source).read_text(encoding="utf-8")
         title = next(
             line.split(":", 1)[1].strip().strip('"') for line in text.splitlines() if line.startswith("title:")
         )
         name = PurePosixPath(source).stem
-        lines.append(f"- [`{name}`]({name}.md): {title}")
+        lines.append(f"- [`{name}`](grids/{name}.md): {title}")
     return "\n".join(lines) + "\n"

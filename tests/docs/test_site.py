@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -246,3 +247,48 @@ def anchors(path: Path) -> set[str]:
 
 def _kept(found: re.Match[str]) -> str:
     return "" if found[0].startswith("```") else found[0].strip("`")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("ADASID_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip("no Chromium; name one by ADASID_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_open_from_files_on_phone_and_desk(site: Path, browser: Any, width: int, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    asked, troubles = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    for name in ("index", "methods/ada-sid", "config/tokenizer", "faq", "reports/beauty-seed0/table2"):
+        page.goto((site / f"{name}.html").as_uri())
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{name} is {wide} px wider than a screen of {width}"
+        shown = page.evaluate("getComputedStyle(document.body).getPropertyValue('--md-default-bg-color')")
+        assert ("#fff" in shown.lower() or "100%" in shown) == (scheme == "light"), shown
+    assert not troubles
+    assert not [url for url in asked if urlsplit(url).scheme in ("http", "https")]
+    page.close()
+
+
+def test_search_works_without_a_server(site: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((site / "methods" / "das.html").as_uri())
+    page.click("input.md-search__input")
+    page.wait_for_function("document.querySelectorAll('iframe').length > 0")
+    page.wait_for_timeout(500)
+    page.keyboard.type("straight-through", delay=20)
+    page.wait_for_selector(".md-search-result__link", timeout=20_000)
+    assert "straight" in page.inner_text(".md-search-result").lower()
+    page.close()
