@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adasid_exp.tokenizers.exported import OUTPUTS, ExportedTokenizer, portable, traced
+from adasid_exp.tokenizers.exported import OUTPUTS, ExportedTokenizer, portable
 
 Runner = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 """Inputs to codes int64 ``[items, slots]`` and weights float32 ``[items, slots]``."""
@@ -54,7 +54,7 @@ class TorchProgram(Format):
 
     def write(self, module: ExportedTokenizer) -> bytes:
         stream = io.BytesIO()
-        torch.export.save(traced(module), stream)
+        torch.export.save(module.program, stream)
         return stream.getvalue()
 
     def read(self, data: bytes) -> Runner:
@@ -75,7 +75,7 @@ class Onnx(Format):
         try:
             with silence():
                 program = torch.onnx.export(
-                    portable(traced(module)),
+                    portable(module.program),
                     input_names=list(module.inputs),
                     output_names=list(OUTPUTS),
                     dynamo=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,14 @@ class ExportedTokenizer(nn.Module):
         weights = handover_weights(encoded.codes, encoded.weights, self.tokenizer.layout.modalities, mean=self.mean)
         return encoded.codes, weights
 
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The graph, its number of items left open."""
+        example = example_inputs(self.inputs, self.widths)
+        items = Dim("items", min=1)
+        with torch.no_grad():  # else the graph is cut into parts with and without gradient
+            return export(self, example, dynamic_shapes=(tuple({0: items} for _ in example),), strict=False)
+
     def given(self, items: ItemBatch) -> list[Tensor]:
         """What `forward` takes of a batch."""
         return [items.count if name == COUNT else items.features[name] for name in self.inputs]
@@ -76,26 +85,22 @@ def exported(*, tokenizer: Tokenizer, mean: float) -> ExportedTokenizer:
         mean: mean(R) of the published behavior weights; 1 where no slot speaks of behavior.
     """
     every = ExportedTokenizer(tokenizer=tokenizer, inputs=[*tokenizer.modalities, COUNT], mean=mean)
-    return ExportedTokenizer(tokenizer=tokenizer, inputs=used_inputs(every, traced(every)), mean=mean)
+    module = ExportedTokenizer(tokenizer=tokenizer, inputs=used_inputs(every), mean=mean)
+    drop_untouched(module, every)
+    return module
 
 
-def traced(module: ExportedTokenizer) -> ExportedProgram:
-    """The graph of a module, its number of items left open."""
-    example = example_inputs(module.inputs, module.tokenizer.dims)
-    items = Dim("items", min=1)
-    with torch.no_grad():  # else the graph is cut into parts with and without gradient
-        return export(module, example, dynamic_shapes=(tuple({0: items} for _ in example),), strict=False)
-
-
-def example_inputs(inputs: Sequence[str], dims: Mapping[str, int]) -> tuple[Tensor, ...]:
+def example_inputs(inputs: Sequence[str], widths: Mapping[str, int]) -> tuple[Tensor, ...]:
     """Values of the right types and shapes."""
     return tuple(
-        torch.ones(EXAMPLE, dtype=torch.int64) if name == COUNT else torch.ones(EXAMPLE, dims[name]) for name in inputs
+        torch.ones(EXAMPLE, dtype=torch.int64) if name == COUNT else torch.ones(EXAMPLE, widths[name])
+        for name in inputs
     )
 
 
-def used_inputs(module: ExportedTokenizer, program: ExportedProgram) -> list[str]:
+def used_inputs(module: ExportedTokenizer) -> list[str]:
     """Which of a module's inputs any output depends on, in its order."""
+    program = module.program
     reached, pending = set(), list(program.graph.output_node().all_input_nodes)
     while pending:
         node = pending.pop()
@@ -106,9 +111,27 @@ def used_inputs(module: ExportedTokenizer, program: ExportedProgram) -> list[str
     return [name for name, own in zip(module.inputs, program.graph_signature.user_inputs, strict=True) if own in names]
 
 
+def drop_untouched(module: ExportedTokenizer, twin: ExportedTokenizer) -> None:
+    """Takes from a module the tensors that its twin's graph never reads: decoders, and what training looked up.
+
+    A graph is saved with all tensors of its module, which may be as many as the catalogue has items.
+    """
+    signature = twin.program.graph_signature
+    tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    for node in twin.program.graph.nodes:
+        if node.op == "placeholder" and node.name in tensors and not node.users and node.meta["val"].dim():
+            owner, _, name = tensors[node.name].rpartition(".")
+            setattr(module.get_submodule(owner), name, None)  # a lone number stays: it is asked for its device
+
+
+SEARCH = torch.ops.aten.searchsorted.Tensor
+"""The one operator in use that ONNX lacks."""
+
+
 def portable(program: ExportedProgram) -> ExportedProgram:
     """The same graph without operators that ONNX lacks."""
-    return program.run_decompositions({torch.ops.aten.searchsorted.Tensor: bisect})
+    lacking = any(node.target == SEARCH for node in program.graph.nodes)
+    return program.run_decompositions({SEARCH: bisect}) if lacking else program
 
 
 def bisect(
