@@ -6,6 +6,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 
 def run(word: str, arguments: Sequence[str]) -> int:
     """`adasid run`; the exit code."""
@@ -18,7 +21,11 @@ def run(word: str, arguments: Sequence[str]) -> int:
 
 def run_hydra(arguments: Sequence[str]) -> int:
     """Composes and runs; imported only now, since Hydra takes half a second and torch several."""
-    code: int = import_module("adasid_exp.commands.hydra_line").run_hydra(arguments)
+    try:
+        code: int = import_module("adasid_exp.commands.hydra_line").run_hydra(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped before anything was begun\n")
+        return STOPPED
     return code
 
 
