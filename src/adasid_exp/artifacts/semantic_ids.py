@@ -33,7 +33,7 @@ class SemanticIds:
         item_ids: the catalogue's own ids, string ``[items]``.
         codes: int16 ``[items, slots]``, ``PAD`` (-1) in unused slots.
         weights: float32 ``[items, slots]``: 1 where a method has no weights, 0 at ``PAD``; behavior slots of
-            ADA-SID carry R over its mean (spec 1.9).
+            ADA-SID carry R over its mean.
         modalities: what each slot speaks of.
         sizes: codebook size of each slot.
         ordered: residual SIDs (each slot refines the one before) or parallel slots.

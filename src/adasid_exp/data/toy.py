@@ -122,7 +122,7 @@ class Toy(TableReader):
         return np.random.default_rng([self.seed, *purpose.encode()])
 
     def catalogue(self) -> Catalogue:
-        """The items (spec section 16)."""
+        """The items."""
         generator = self._generator("catalogue")
         group = generator.permutation(np.arange(self.items) % self.classes)
         centers = generator.normal(size=(self.classes, LATENT))

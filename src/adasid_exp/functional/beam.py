@@ -28,7 +28,7 @@ class SidBeam:
 def rank_in_beam(beam: SidBeam, distinct: DistinctRows, target: Tensor) -> TargetRank:
     """Where each user's held-out item stands among the items of the SIDs found.
 
-    An item whose SID was not found has an infinite rank (spec section 13.5): the whole catalogue stands above
+    An item whose SID was not found has an infinite rank: the whole catalogue stands above
     it. That keeps it out of every list no longer than the beam, since each SID found has an item at least.
 
     Args:

@@ -1,4 +1,4 @@
-"""How well SIDs use their codes and tell items apart (spec section 13, items 2 to 4).
+"""How well SIDs use their codes and tell items apart.
 
 ``codes`` are int64 ``[items, slots]``; ``PAD`` marks a slot that an item does not use. ``counts`` are what
 ``code_counts`` gives, so that counts of several batches or processes may be added.

@@ -81,7 +81,7 @@ def preceding_items(
 
 
 def positive_pairs(items: Tensor, offsets: Tensor, *, size: int, top: int, history: int) -> Neighbors:
-    """Items whose embeddings should be alike (QARM, OneRec; spec section 5): item to item and user to item.
+    """Items whose embeddings should be alike (QARM, OneRec): item to item and user to item.
 
     The ``top`` items of greatest `cosine`, and what `preceding_items` pairs; each pair once.
 

@@ -1,4 +1,4 @@
-"""LETTER's diversity term: codewords are to be near those of their cluster and far from all others (spec section 6)."""
+"""LETTER's diversity term: codewords are to be near those of their cluster and far from all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy with a Gaussian kernel, as MME-SID takes it from tllib (arXiv 2509.02017; spec 9)."""
+"""Maximum mean discrepancy with a Gaussian kernel, as MME-SID takes it from tllib (arXiv 2509.02017)."""
 
 from __future__ import annotations
 

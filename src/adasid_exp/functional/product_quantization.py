@@ -1,4 +1,4 @@
-"""Product quantization with a learnt rotation (OPQ: Ge, He, Ke and Sun, CVPR 2013; spec section 4)."""
+"""Product quantization with a learnt rotation (OPQ: Ge, He, Ke and Sun, CVPR 2013)."""
 
 from __future__ import annotations
 

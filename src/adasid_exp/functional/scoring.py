@@ -1,6 +1,6 @@
 """Exact scores of a whole catalogue from per-slot log-probabilities, without a ``[users, items]`` array.
 
-An item's score is the sum over slots of the log-probability of its code (spec section 11, head a). Every
+An item's score is the sum over slots of the log-probability of its code. Every
 function takes the log-probabilities as ``[users, slots, classes]``, where a class beyond the codes may stand
 for PAD, and the catalogue as `flat_rows`. The table is turned to ``[slots * classes, users]`` so that an
 item's score is the sum of ``slots`` contiguous vectors over users, 64 users at a time so that the table

@@ -1,4 +1,4 @@
-"""Head and tail of a catalogue by popularity (paper section 4.4; spec section 14)."""
+"""Head and tail of a catalogue by popularity (paper section 4.4)."""
 
 from __future__ import annotations
 

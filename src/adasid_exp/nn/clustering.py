@@ -1,4 +1,4 @@
-"""Ways to cluster the rows of a catalogue: each row to its nearest centroid, or clusters of equal size (spec 5)."""
+"""Ways to cluster the rows of a catalogue: each row to its nearest centroid, or clusters of equal size."""
 
 from __future__ import annotations
 

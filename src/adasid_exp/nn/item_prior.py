@@ -24,7 +24,7 @@ class ItemPrior(ABC):
 
 
 class NoPrior(ItemPrior):
-    """``S(i) = sum_l log p_l(c_l | u)`` as it stands (spec section 11, a)."""
+    """``S(i) = sum_l log p_l(c_l | u)`` as it stands."""
 
     def __call__(self, catalogue: SidCatalogue, counts: Tensor, weights: Tensor | None) -> None:
         return None

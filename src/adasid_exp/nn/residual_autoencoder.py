@@ -1,4 +1,4 @@
-"""An autoencoder whose latent is quantized level by level: the part that residual tokenizers share (spec section 3)."""
+"""An autoencoder whose latent is quantized level by level: the part that residual tokenizers share."""
 
 from __future__ import annotations
 

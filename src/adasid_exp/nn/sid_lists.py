@@ -1,4 +1,4 @@
-"""Partial SIDs over unordered slots: of each, the existing SIDs that agree with it (spec section 11)."""
+"""Partial SIDs over unordered slots: of each, the existing SIDs that agree with it."""
 
 from __future__ import annotations
 

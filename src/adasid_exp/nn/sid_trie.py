@@ -1,4 +1,4 @@
-"""All SIDs of a catalogue as a prefix trie in flat arrays (spec section 11)."""
+"""All SIDs of a catalogue as a prefix trie in flat arrays."""
 
 from __future__ import annotations
 

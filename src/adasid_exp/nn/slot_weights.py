@@ -1,4 +1,4 @@
-"""How much each slot of a SID counts for a model that learns to predict it (spec sections 1.9 and 11)."""
+"""How much each slot of a SID counts for a model that learns to predict it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class ColumnStandardize(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Z-scores by modality over the items that have interactions (spec 1.1).
+    """Z-scores by modality over the items that have interactions.
 
     An item without interactions has no behavior: its standardised behavior is 0, the catalogue's mean.
 

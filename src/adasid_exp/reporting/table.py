@@ -191,7 +191,7 @@ def profile_of(runs: pl.DataFrame, name: str, label: str, metric: str, title: st
 def bound_violations(runs: pl.DataFrame) -> list[str]:
     """Runs that break N@100 - N@50 <= (R@100 - R@50) / log2(52), which one held-out item a user implies.
 
-    A hit at rank 51..100 adds at most 1/log2(52) to NDCG (spec section 0, peers' check 4.3).
+    A hit at rank 51..100 adds at most 1/log2(52) to NDCG.
     """
     wanted = ["recall@50", "recall@100", "ndcg@50", "ndcg@100"]
     test = runs.filter((pl.col("task") == "retrieval") & (pl.col("split") == "test") & pl.col("metric").is_in(wanted))

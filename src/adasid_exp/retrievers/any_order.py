@@ -1,4 +1,4 @@
-"""REG4Rec's decoding over unordered slots, the most confident first (arXiv 2508.15308; spec section 11, b)."""
+"""REG4Rec's decoding over unordered slots, the most confident first (arXiv 2508.15308)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIDs written slot by slot in their order, along a prefix trie (spec section 11, c): for residual SIDs."""
+"""SIDs written slot by slot in their order, along a prefix trie: for residual SIDs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compact REG4Rec with the parallel head: all slots of the next SID at once (spec section 11, a)."""
+"""Compact REG4Rec with the parallel head: all slots of the next SID at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SASRec: a causal transformer over item vectors (arXiv 1808.09781; spec section 10)."""
+"""SASRec: a causal transformer over item vectors (arXiv 1808.09781)."""
 
 from __future__ import annotations
 

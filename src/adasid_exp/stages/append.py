@@ -113,7 +113,7 @@ def refuse_known(published: Path, item_ids: np.ndarray, folder: Path) -> None:
 
 
 def published_mean(model: Any, items: ItemEmbeddings, published: Path) -> float:
-    """mean(R) by which the published behavior weights were divided (spec 1.9); 1 where no slot speaks of behavior.
+    """mean(R) by which the published behavior weights were divided; 1 where no slot speaks of behavior.
 
     Found by encoding published items again: no artifact needs to have kept it. The weights at the ceiling are left out.
     """

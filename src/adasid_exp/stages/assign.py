@@ -154,7 +154,7 @@ def save_sids(folder: Path, item_ids: ItemIds, table: CodeTable, encoding: Encod
 def shards_of_sids(
     item_ids: ItemIds, table: CodeTable, encoding: Encoding, modalities: Sequence[str]
 ) -> Iterator[SemanticIds]:
-    """The SIDs of each shard, their weights as downstream models take them (spec 1.9)."""
+    """The SIDs of each shard, their weights as downstream models take them."""
     mean = mean_behavior_weight(encoding, modalities)
     for number, part in enumerate(encoding.parts):
         codes = table.codes[part]
@@ -172,7 +172,7 @@ def shards_of_sids(
 
 
 def mean_behavior_weight(encoding: Encoding, modalities: Sequence[str]) -> float:
-    """mean(R) over the catalogue (spec 1.9); 1 where no slot speaks of behavior."""
+    """mean(R) over the catalogue; 1 where no slot speaks of behavior."""
     sums = [
         behavior_sum(encoding.read(number, CODES), encoding.read(number, WEIGHTS), modalities)
         for number in range(len(encoding.files))

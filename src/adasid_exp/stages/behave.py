@@ -26,7 +26,7 @@ WEIGHTS = "model.safetensors"
 
 
 class Behave(TaskStage):
-    """Training interactions of one task -> item vectors (spec section 10) and the trained model."""
+    """Training interactions of one task -> item vectors and the trained model."""
 
     name = "behave"
     version = 1
@@ -68,7 +68,7 @@ class Behave(TaskStage):
 
 
 def norm_correlation(vectors: np.ndarray, counts: np.ndarray) -> float:
-    """Spearman correlation of ``|e_b|`` and the training count over items with interactions (spec 0.2)."""
+    """Spearman correlation of ``|e_b|`` and the training count over items with interactions."""
     seen = counts > 0
     return float(spearmanr(np.linalg.norm(vectors[seen], axis=1), counts[seen]).statistic)
 

@@ -14,7 +14,7 @@ from adasid_exp.nn.standardize import Standardize
 from adasid_exp.types import ItemBatch, UserError
 
 SETTLE = 0.9
-"""Share of training after which codebooks and controllers are left alone, so that ids settle (spec 1.8)."""
+"""Share of training after which codebooks and controllers are left alone, so that ids settle."""
 
 
 @dataclass(frozen=True, kw_only=True)

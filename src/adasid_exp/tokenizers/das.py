@@ -1,4 +1,4 @@
-"""DAS: residual codes of content, aligned in one stage with what users do (arXiv 2508.10584; spec section 7)."""
+"""DAS: residual codes of content, aligned in one stage with what users do (arXiv 2508.10584)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class ExportedTokenizer(nn.Module):
     Args:
         tokenizer: trained; it is copied, so that nothing done here reaches it.
         inputs: what `forward` takes, in order: modalities and `COUNT`; the others are what no code depends on.
-        mean: mean(R) of the published behavior weights (spec 1.9).
+        mean: mean(R) of the published behavior weights.
     """
 
     def __init__(self, *, tokenizer: Tokenizer, inputs: Sequence[str], mean: float) -> None:

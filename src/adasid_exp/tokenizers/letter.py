@@ -1,4 +1,4 @@
-"""LETTER: an RQ-VAE of content whose latents predict behavior and whose codewords spread (arXiv 2405.07314; spec 6)."""
+"""LETTER: an RQ-VAE of content whose latents predict behavior and whose codewords spread (arXiv 2405.07314)."""
 
 from __future__ import annotations
 

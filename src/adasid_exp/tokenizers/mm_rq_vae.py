@@ -1,4 +1,4 @@
-"""MM-RQ-VAE: an RQ-VAE a modality, side by side, aligned (MME-SID, arXiv 2509.02017; spec 9) or not (RQ-VAE++; 8)."""
+"""MM-RQ-VAE: an RQ-VAE a modality, side by side, aligned (MME-SID, arXiv 2509.02017) or not (RQ-VAE++)."""
 
 from __future__ import annotations
 

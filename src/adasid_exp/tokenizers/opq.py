@@ -1,4 +1,4 @@
-"""OPQ: rotated embeddings, each part quantized on its own (Ge et al. 2013; RPG, arXiv 2506.05781; spec 4)."""
+"""OPQ: rotated embeddings, each part quantized on its own (Ge et al. 2013; RPG, arXiv 2506.05781)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RQ-KMeans: content tuned to behavior, then k-means level by level (QARM 2411.11739, OneRec 2502.18965; spec 5)."""
+"""RQ-KMeans: content tuned to behavior, then k-means level by level (QARM 2411.11739, OneRec 2502.18965)."""
 
 from __future__ import annotations
 

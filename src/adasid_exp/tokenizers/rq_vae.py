@@ -1,4 +1,4 @@
-"""RQ-VAE: an autoencoder whose latent is quantized level by level (TIGER, arXiv 2305.05065; spec 3)."""
+"""RQ-VAE: an autoencoder whose latent is quantized level by level (TIGER, arXiv 2305.05065)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LETTER's collaborative regularization (arXiv 2405.07314, Eq. 3; spec section 6)."""
+"""LETTER's collaborative regularization (arXiv 2405.07314, Eq. 3)."""
 
 from __future__ import annotations
 

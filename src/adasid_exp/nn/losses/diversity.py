@@ -1,4 +1,4 @@
-"""LETTER's diversity regularization (arXiv 2405.07314; spec section 6)."""
+"""LETTER's diversity regularization (arXiv 2405.07314)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reconstruction and alignment of autoencoders side by side (MME-SID, arXiv 2509.02017; spec section 9)."""
+"""Reconstruction and alignment of autoencoders side by side (MME-SID, arXiv 2509.02017)."""
 
 from __future__ import annotations
 

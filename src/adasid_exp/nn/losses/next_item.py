@@ -1,4 +1,4 @@
-"""What a sequence model is told about the items that did not come next (spec section 10).
+"""What a sequence model is told about the items that did not come next.
 
 Each loss takes the states of a batch, the item table they are compared with and the batch itself, and
 gathers the valid steps before it computes anything.
@@ -39,7 +39,7 @@ class NextItemLoss(nn.Module, ABC):
 class BinaryCrossEntropy(NextItemLoss):
     """One negative a step, drawn with chance ~ count^exponent and never from the row's own items.
 
-    Exponent 0 is SASRec's uniform negative; 0.75 keeps rare items short (spec section 10).
+    Exponent 0 is SASRec's uniform negative; 0.75 keeps rare items short.
 
     Args:
         exponent: of the count.

@@ -37,13 +37,13 @@ class Quantized:
 
 
 class Codebook(nn.Module, ABC):
-    """``experts`` independent codebooks of ``size`` codewords, looked up together (spec 1.5).
+    """``experts`` independent codebooks of ``size`` codewords, looked up together.
 
     Args:
         experts: codebooks side by side.
         size: codewords of each.
         dim: width of a latent.
-        spherical: compare by cosine: latents and codewords are brought to unit length (spec 1.3);
+        spherical: compare by cosine: latents and codewords are brought to unit length;
             otherwise by Euclidean distance.
         commitment: weight of the term that the rule damps (see the rule).
         usage_decay: per step, of the running share of items that each code takes.

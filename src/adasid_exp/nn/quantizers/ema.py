@@ -1,4 +1,4 @@
-"""Codewords that are running means of their latents (VQ-VAE, arXiv 1711.00937, A.1; spec 1.5 `ema`)."""
+"""Codewords that are running means of their latents (VQ-VAE, arXiv 1711.00937, A.1)."""
 
 from __future__ import annotations
 

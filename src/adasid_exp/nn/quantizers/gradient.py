@@ -1,4 +1,4 @@
-"""Codewords moved by the gradient of the VQ loss (VQ-VAE, arXiv 1711.00937; spec 1.5 `grad`)."""
+"""Codewords moved by the gradient of the VQ loss (VQ-VAE, arXiv 1711.00937)."""
 
 from __future__ import annotations
 

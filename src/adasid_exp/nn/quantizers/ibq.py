@@ -1,4 +1,4 @@
-"""Index back-propagation: every codeword learns at every step (IBQ, arXiv 2412.02692; spec 1.5 `ibq`)."""
+"""Index back-propagation: every codeword learns at every step (IBQ, arXiv 2412.02692)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Residual quantization: each level speaks of what the levels before it left over (spec section 3)."""
+"""Residual quantization: each level speaks of what the levels before it left over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A frozen basis under one learned linear map per codebook (SimVQ, arXiv 2411.02038; spec 1.5 `simvq`)."""
+"""A frozen basis under one learned linear map per codebook (SimVQ, arXiv 2411.02038)."""
 
 from __future__ import annotations
 
