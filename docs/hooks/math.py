@@ -18,6 +18,7 @@ log = logging.getLogger("mkdocs.hooks.math")
 MARKED = re.compile(r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 NAME = re.compile(r"<mo>([A-Za-z]{2,})</mo>")  # as an operator it would be set apart from its argument
+SPACED = re.compile(r"(?<!<msub>)<mi>(?:log|ln|cos|exp)</mi>(?!<mo[^>]*>&#x00028;)")
 VARIANT = re.compile(r'<(?P<tag>mi|mn|mo) mathvariant="(?P<variant>[a-z-]+)">(?P<text>[^<]+)</(?P=tag)>')
 
 # MathML Core knows one variant only ("normal"); the others are letters of their own in Unicode.
@@ -45,7 +46,10 @@ def mathml(latex: str, block: bool, where: str) -> str:
     """One equation; ``where`` is named by the warning about what LaTeX has and MathML lacks."""
     text, number = _numbered(html.unescape(latex).strip())
     made = VARIANT.sub(_as_letters, convert(text, display="block" if block else "inline"))
-    made = NAME.sub(r"<mi>\1</mi>", made).replace("<mo>/</mo>", '<mo lspace="0" rspace="0">/</mo>')
+    made = SPACED.sub(
+        r"\g<0><mspace width='0.17em'/>", NAME.sub(r"<mi>\1</mi>", made).replace(r">\|</mo>", ">&#x02016;</mo>")
+    )
+    made = made.replace("<mo>/</mo>", '<mo lspace="0" rspace="0">/</mo>')
     made = made.replace("<mo>&#x02016;</mo>", '<mo stretchy="false" lspace="0" rspace="0">&#x02016;</mo>')
     if unknown := re.findall(r"\\[A-Za-z]+|<mi>&(?:amp;)?</mi>", made):
         log.warning("%s: %s in %r is not known to latex2mathml", where, ", ".join(unknown), text)

@@ -66,8 +66,20 @@ def _filled(entry: Any) -> Any:
     return {"Examples": _examples()} if entry == {"Examples": "examples"} else entry
 
 
-def _examples() -> list[str]:
-    return [place for place in shown_files().values() if place.startswith("examples/")]
+def _examples() -> list[dict[str, str] | str]:
+    """Scripts by the first clause of what they say of themselves."""
+    found: list[dict[str, str] | str] = []
+    for source, place in shown_files().items():
+        if source.endswith(".py"):
+            found.append({re.split(r"[,:.(]", _title(ROOT / source))[0]: place})
+        elif place.startswith("examples/"):
+            found.append(place)
+    return found
+
+
+def _title(script: Path) -> str:
+    """First line of a script's docstring."""
+    return (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or script.stem).splitlines()[0]
 
 
 def _reports() -> list[dict[str, list[Any]]]:
@@ -135,9 +147,7 @@ def _file(config: Any, path: Path, source: str, place: str) -> File:
     if path.suffix in {".yaml", ".py"}:
         language = {".yaml": "yaml", ".py": "python"}[path.suffix]
         text = path.read_text(encoding="utf-8").rstrip()
-        title = (
-            (ast.get_docstring(ast.parse(text)) or source).splitlines()[0] if path.suffix == ".py" else f"`{source}`"
-        )
+        title = _title(path) if path.suffix == ".py" else f"`{source}`"
         return File.generated(config, place, content=f"# {title}\n\n`{source}`\n\n```{language}\n{text}\n```\n")
     if path.suffix == ".md":
         return File.generated(config, place, content=path.read_text(encoding="utf-8") + _beside(path))

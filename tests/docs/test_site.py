@@ -282,6 +282,17 @@ def test_pages_open_from_files_on_phone_and_desk(site: Path, browser: Any, width
     page.close()
 
 
+def test_equations_fit_their_column_on_a_desk(site: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    found = "[...document.querySelectorAll('.equation')].some(each => each.scrollWidth > each.clientWidth + 1)"
+    wide = []
+    for path in [*sorted(site.glob("methods/*.html")), *(site / f"{name}.html" for name in ("retrieval", "metrics"))]:
+        page.goto(path.as_uri())
+        wide += [path.name] if page.evaluate(found) else []
+    page.close()
+    assert not wide
+
+
 def test_search_works_without_a_server(site: Path, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto((site / "methods" / "das.html").as_uri())
