@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 KIND = "semantic-ids"
 FIGURES = ("collision_rate", "unique_rate", "max_collision", "mean_active_length", "entropy", "utilization")
+MADE_BY = {"tokenizer": "tokenize", "dataset": "prepare"}
+"""Stages of the inputs that a manifest says more of."""
+
 WIDEST = 2**15
 """Codes are shipped in 16 bits."""
 
@@ -54,7 +57,9 @@ class ExportSids:
             out.mkdir()
             layout = write_next(out, folder, before, step)
             facts = facts_of(layout, before, None if step is None else step.change)
-            release = releases.publish(out, {**facts, "quality": quality_of(source), "source": origin_of(source)})
+            release = releases.publish(
+                out, {**facts, "quality": quality_of(source), "source": origin_of(source, store)}
+            )
         say(release)
 
     def _source(self, store: Store) -> Path:
@@ -91,7 +96,7 @@ def label_of(source: Path) -> str:
     return source.resolve().name if source.is_dir() else source.name.split(".")[0]
 
 
-def origin_of(source: Path) -> dict[str, Any]:
+def origin_of(source: Path, store: Store) -> dict[str, Any]:
     """Where the SIDs come from: the artifact, its tokenizer and data; of a foreign file its name and digest."""
     if not source.is_dir():
         return {"kind": "foreign", "file": source.name, "sha256": file_digest(source)}
@@ -103,10 +108,19 @@ def origin_of(source: Path) -> dict[str, Any]:
         "stage": manifest.stage,
         "label": manifest.label,
         "signature": manifest.signature,
-        "inputs": dict(manifest.inputs),
+        "inputs": {role: _known(store, role, signature) for role, signature in manifest.inputs.items()},
         "commit": manifest.provenance["commit"],
         "created": manifest.provenance["created"],
     }
+
+
+def _known(store: Store, role: str, signature: str) -> dict[str, Any]:
+    """The signature of an input; of tokenizer and data also label and settings, if the store still has them."""
+    folder = store.find(MADE_BY[role], signature) if role in MADE_BY else None
+    if folder is None:
+        return {"signature": signature}
+    manifest = Manifest.load(folder)
+    return {"signature": signature, "label": manifest.label, "settings": manifest.settings}
 
 
 def quality_of(source: Path) -> Mapping[str, float]:
