@@ -1,112 +1,25 @@
-"""A multirun's own table: what each point changed and what came of it, as CSV and to the trackers."""
+"""What Hydra calls in a multirun; it makes this object before it runs anything, so nothing heavy is imported here."""
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
-
-from adasid_exp.artifacts.results import METRICS
-from adasid_exp.artifacts.store import Store, signature_of
-from adasid_exp.stages.base import Stage
-from adasid_exp.stages.ranks import external_seat
-from adasid_exp.stages.recording import About, Outcome
-from adasid_exp.stages.tracking import recorders, source_of, tell_command
-
-log = logging.getLogger(__name__)
-
-POINTS = "points"
-TABLE = "sweep.csv"
-OBJECTIVE = "objective"
+from hydra.types import RunMode
+from hydra.utils import get_method
+from omegaconf import DictConfig
 
 
 class SweepTable(Callback):
-    """Each job leaves its point in the sweep's folder, whichever process ran it; the end gathers them."""
+    """Each job leaves its point in the sweep's folder, whichever process ran it; the end gathers them to a table."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Keeps the point of a finished job."""
-        if not _is_sweep(config) or job_return.status != JobStatus.COMPLETED or _follows():
-            return
-        cfg = job_return.cfg
-        assert cfg is not None
-        stage_type = get_class(cfg.stage._target_)
-        if not issubclass(stage_type, Stage):
-            return
-        stage = stage_type(cfg)
-        folder = Store(Path(cfg.runs)).find(stage.name, stage.signature)
-        if folder is None or not (folder / METRICS).exists():
-            return
-        changed = dict(text.lstrip("+~").split("=", 1) for text in job_return.overrides or () if "=" in text)
-        point = {
-            "changed": changed,
-            OBJECTIVE: job_return.return_value,
-            "metrics": json.loads((folder / METRICS).read_text()),
-            "artifact": str(folder.resolve()),
-            "cfg": OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["logger", "runs", "data", "stage", "tokenizer"])),
-        }
-        path = Path(config.hydra.sweep.dir) / POINTS / f"{signature_of(changed)}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(point))
+        """Keeps the point of a job of a sweep, if it ended well."""
+        if config.hydra.mode == RunMode.MULTIRUN and job_return.status == JobStatus.COMPLETED:
+            get_method("adasid_exp.stages.sweep_table.keep")(Path(config.hydra.sweep.dir), job_return)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes the table and tells trackers."""
-        folder = Path(config.hydra.sweep.dir)
-        points = [json.loads(path.read_text()) for path in sorted((folder / POINTS).glob("*.json"))]
-        if not points or _follows():
-            return
-        table = sweep_frame(points)
-        table.write_csv(folder / TABLE)
-        log.info("sweep: %d points, table in %s", len(points), folder / TABLE)
-        cfg = OmegaConf.create(points[0]["cfg"])
-        if recorders(cfg):
-            _tell(cfg, folder, table, points)
-
-
-def _tell(cfg: DictConfig, folder: Path, table: pl.DataFrame, points: list[dict[str, Any]]) -> None:
-    about = About(
-        stage="sweep",
-        label=folder.name,
-        signature="",
-        logs=Path(cfg.runs) / "logs",
-        name=f"sweep {folder.name}",
-        config={"points": len(points), "folder": str(folder)},
-    )
-    sources = {point["artifact"]: source_of(Path(point["artifact"])) for point in points}
-    outcome = Outcome(output=None, inputs=tuple(sources.values()), tables={"table/sweep": table})
-    tell_command(cfg, about, outcome)
-
-
-def sweep_frame(points: list[dict[str, Any]]) -> pl.DataFrame:
-    """A row a point: what differs between points, the objective, every figure; by what differs."""
-    keys = {key for point in points for key in point["changed"]}
-    varied = sorted(key for key in keys if len({point["changed"].get(key) for point in points}) > 1)
-    rows = [
-        {key: _number(point["changed"].get(key)) for key in varied} | {OBJECTIVE: point[OBJECTIVE]} | point["metrics"]
-        for point in points
-    ]
-    frame = pl.DataFrame(rows, infer_schema_length=None)
-    return frame.sort(varied) if varied else frame
-
-
-def _number(text: str | None) -> float | str | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
-
-
-def _is_sweep(config: DictConfig) -> bool:
-    return "MULTIRUN" in str(config.hydra.mode)
-
-
-def _follows() -> bool:
-    """Whether this is another rank than the first of torchrun or SLURM."""
-    seat = external_seat()
-    return seat is not None and seat.rank > 0
+        get_method("adasid_exp.stages.sweep_table.gather")(Path(config.hydra.sweep.dir))

@@ -181,7 +181,7 @@ def source_of(folder: Path) -> Source:
 
 
 def drawable(found: Callable[[], Mapping[str, Drawing]]) -> Mapping[str, Drawing]:
-    """Functions that give pictures as pixels, each drawn once for all trackers; none, and a line, without matplotlib."""
+    """Functions that give pictures as pixels, each drawn once for all; none, and a line, without matplotlib."""
     if find_spec("matplotlib") is None:
         log.info("no pictures for the loggers: matplotlib is not installed; pip install 'adasid-exp[viz]'")
         return {}
