@@ -50,7 +50,20 @@ def stage_of(overrides: tuple[str, ...]) -> Stage:
         cfg = deepcopy(_composed(tuple(shared)))
         cfg.seed = int(seed)
     stage: Stage = get_class(cfg.stage._target_)(cfg)
+    if isinstance(stage, Stage):
+        _share(stage, {})
     return stage
+
+
+def _share(stage: Stage, known: dict[str, Stage]) -> None:
+    """Lets stages that stand several times above ``stage`` be one object, so that each is named and hashed once."""
+    for role, above in stage.upstream.items():
+        own = {name: value for name, value in vars(above).items() if not isinstance(value, DictConfig | dict)}
+        key = f"{type(above).__qualname__} {id(above.cfg)} {sorted(own.items())}"
+        if key not in known:
+            known[key] = above
+            _share(above, known)
+        stage.upstream[role] = known[key]
 
 
 @cache
