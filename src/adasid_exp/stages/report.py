@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from adasid_exp.artifacts.failures import Failure, failures
 from adasid_exp.artifacts.provenance import commit, hardware
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.semantic_ids import SemanticIds
-from adasid_exp.artifacts.store import Manifest, Store
+from adasid_exp.artifacts.store import Manifest, Store, signature_of
 from adasid_exp.reporting.dashboard import BAR, LINE, Dashboard, load_dashboard
 from adasid_exp.reporting.page.codebooks import codebook_view
 from adasid_exp.reporting.page.content import (
@@ -43,9 +43,10 @@ from adasid_exp.reporting.page.html import render
 from adasid_exp.reporting.page.plots import Source, cost_plot, dot_plots, drawn, forest_plots, strata_plots
 from adasid_exp.reporting.page.settings import flattened
 from adasid_exp.reporting.render import duration
+from adasid_exp.reporting.statistics import Difference
 from adasid_exp.stages.assign import ITEMS
 from adasid_exp.stages.base import Stage, plain
-from adasid_exp.stages.compare import Comparison, comparisons
+from adasid_exp.stages.compare import HOW, Comparison, comparisons
 from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, load_grid, rows_on
 from adasid_exp.stages.locations import EXPERIMENTS
 from adasid_exp.stages.reproduce import own_overrides, report, spots_of
@@ -56,6 +57,9 @@ log = logging.getLogger(__name__)
 
 ORDER = ("table1", "table2", "table3", "table4", "figure3", "figure4", "figure5")
 """The paper's own come first, in its order."""
+
+COMPARISONS = "comparisons"
+"""Folder of the store where they are kept."""
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -162,7 +166,7 @@ def known_grids() -> list[str]:
 def grid_view(found: Found, store: Store, data: str) -> GridView:
     """Table, significance and figures of a grid."""
     grid, rows = found.grid, found.rows
-    compared = list(comparisons(grid, rows, found.cells, store))
+    compared = remembered(found, store)
     table, runs = report(grid, rows, found.cells, store, data, [])
     tests = [test_of(one, rows) for one in compared]
     source = Source(
@@ -180,11 +184,36 @@ def grid_view(found: Found, store: Store, data: str) -> GridView:
         references=source.references,
         marks=dict(mark_of(one, rows) for one in compared),
         tests=tests,
-        verdicts=[one.sentence(rows) for one in compared if one.best],
+        verdicts=[test_of(one, rows) for one in compared if one.best],
         figures=[figure for figure in figures_of(grid, source, tests) if figure is not None],
         done=len(found.done),
         total=len(found.cells),
     )
+
+
+def remembered(found: Found, store: Store) -> list[Comparison]:
+    """The grid's comparisons: bootstraps take seconds, so the store keeps them as long as the runs are the same."""
+    asked = {
+        "focus": found.grid.focus,
+        "compared": {part: list(names) for part, names in found.grid.compared.items()},
+        "rows": {name: row.reference for name, row in found.rows.items()},
+        "runs": [[cell.row, cell.part, cell.seed, folder.name] for cell, folder in found.done.items()],
+        "how": asdict(HOW),
+    }
+    path = store.root / COMPARISONS / f"{found.grid.name}-{signature_of(asked)}.json"
+    if path.is_file():
+        return [_comparison(tree) for tree in json.loads(path.read_text())]
+    compared = list(comparisons(found.grid, found.rows, found.cells, store))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([asdict(one) for one in compared]))
+    except OSError as error:
+        log.info("comparisons are not kept for next time: %s", error)
+    return compared
+
+
+def _comparison(tree: Mapping[str, Any]) -> Comparison:
+    return Comparison(**{**tree, "seeds": tuple(tree["seeds"]), "difference": Difference(**tree["difference"])})
 
 
 def figures_of(grid: Grid, source: Source, tests: Sequence[Test]) -> Iterator[Any]:
@@ -441,7 +470,7 @@ def lead_of(
         ("grids", str(len(found))),
         ("runs there, of all", f"{done} of {total}"),
         ("failed", str(len(lost))),
-        ("time of all artifacts", duration(spent)),
+        ("time of all artifacts", f"{spent / 3600:.1f} h" if spent > 3600 else duration(spent)),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -68,7 +69,7 @@ def slots_of(sids: SemanticIds, codes: Tensor, counts: Tensor) -> list[Slot]:
 def usage_figure(name: str, sids: SemanticIds, counts: Tensor) -> Figure:
     """Heatmap slot x code, the codes of a slot in descending order of use."""
     names = [f"{slot} {modality}" for slot, modality in enumerate(sids.modalities)]
-    columns: dict[str, list] = {"slot": [], "x": [], "ratio": [], "note": []}
+    columns: dict[str, list[Any]] = {"slot": [], "x": [], "ratio": [], "note": []}
     for slot, size in enumerate(sids.sizes):
         use = counts[slot, :size].numpy()
         order = np.argsort(-use, kind="stable")

@@ -100,7 +100,7 @@ class GridView:
         references: rows that are no methods.
         marks: significance by row and column ``(part, key)``.
         tests: every comparison.
-        verdicts: sentences on the most telling of them.
+        verdicts: those against the best of the others.
         figures: to be drawn.
         done, total: runs in the store and runs the grid has.
     """
@@ -111,7 +111,7 @@ class GridView:
     references: frozenset[str]
     marks: Mapping[tuple[str, str, str], Mark]
     tests: Sequence[Test]
-    verdicts: Sequence[str]
+    verdicts: Sequence[Test]
     figures: Sequence[Figure]
     done: int
     total: int

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from adasid_exp.reporting.page.content import Artifact, Figure, Page, RunView
+from adasid_exp.reporting.page.content import Figure, Page
 from adasid_exp.reporting.page.settings import Interner
 from adasid_exp.reporting.render import duration, memory
 from adasid_exp.reporting.table import MISSING, Column, Table, number
@@ -65,7 +65,7 @@ def payload(page: Page) -> dict[str, Any]:
     """What the page's script reads."""
     return {
         "figures": {figure.name: _figure(figure) for figure in figures_of(page)},
-        **_comparable(page.runs, page.artifacts),
+        **_comparable(page),
         "learning": _learning(page),
         "dashboard": page.dashboard,
     }
@@ -81,7 +81,7 @@ def _figure(figure: Figure) -> list[dict[str, Any]]:
     return [{"spec": plot.spec, "data": plot.data} for plot in figure.plots]
 
 
-def _comparable(runs: Sequence[RunView], artifacts: Sequence[Artifact]) -> dict[str, Any]:
+def _comparable(page: Page) -> dict[str, Any]:
     """Runs and the settings of their artifacts, each distinct setting once."""
     interner = Interner()
     packed = {
@@ -91,8 +91,9 @@ def _comparable(runs: Sequence[RunView], artifacts: Sequence[Artifact]) -> dict[
             "settings": interner.pack(one.settings),
             "provenance": interner.pack(one.provenance),
         }
-        for one in artifacts
+        for one in page.artifacts
     }
+    views = {view.name: view for view in page.grids}
     listed = [
         {
             "name": run.grid,
@@ -101,10 +102,12 @@ def _comparable(runs: Sequence[RunView], artifacts: Sequence[Artifact]) -> dict[
             "label": run.label,
             "part": run.part_title,
             "seed": run.seed,
+            "focus": run.row == views[run.grid].focus,
+            "reference": run.row in views[run.grid].references,
             "roles": run.roles,
             "figures": run.figures,
         }
-        for run in runs
+        for run in page.runs
     ]
     texts = {"keys": list(interner.keys), "values": list(interner.values), "pairs": interner.pairs}
     return {"runs": listed, "artifacts": packed, **texts}

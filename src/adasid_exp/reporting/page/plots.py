@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -27,6 +27,10 @@ METHOD, FOCUS, REFERENCE, PAPER = "method", "focus", "reference", "paper"
 AHEAD, BEHIND, OPEN = "focus ahead", "focus behind", "undecided"
 
 TENTHS = range(1, 11)
+
+WHISKERS = "Whiskers: one standard deviation over seeds, where there are several."
+
+LOGARITHMIC = "Both axes are logarithmic: a straight line is a power law."
 
 MOST_POINTS = 160
 """Of one curve."""
@@ -85,27 +89,36 @@ def _(node: Curves, name: str, source: Source) -> Figure | None:
             if spot.x is not None and (found := spread_of(source.runs, row, panel["part"], panel["key"]))
         ]
         if points:
-            spec = _whiskered(node.x_label, panel["title"], legend)
+            spec = vega.lines(_number(node.x_label), _number(panel["title"]), legend, whiskers=True, points=True)
             plots.append(_plot(panel["title"], f"{panel['title']} over {node.x_label}", spec, _spread_columns(points)))
-    return _figure(source, name, node.title, "Whiskers: one standard deviation over seeds.", legend, plots)
+    return _figure(source, name, node.title, WHISKERS, legend, plots)
 
 
 @drawn.register
 def _(node: Deciles, name: str, source: Source) -> Figure | None:
-    legend = vega.legend_of([spot.label for spot in source.spots.values()])
-    plots, shown = [], set()
-    for metric, heading in node.panels.items():
-        points = []
-        for row, spot in source.spots.items():
-            tenths = [spread_of(source.runs, row, node.part, f"decile{tenth}/{metric}") for tenth in TENTHS]
-            if all(tenths):
-                points += [(spot.label, tenth, found) for tenth, found in zip(TENTHS, tenths, strict=True) if found]
-                shown.add(spot.label)
-        if points:
-            spec = _whiskered("tenth of the items, least to most popular", heading, legend)
-            plots.append(_plot(heading, f"{heading} by popularity of the items", spec, _spread_columns(points)))
-    legend = tuple(series for series in legend if series.name in shown)
-    return _figure(source, name, node.title, "Whiskers: one standard deviation over seeds.", legend, plots)
+    points = {metric: list(_tenths(node.part, metric, source)) for metric in node.panels}
+    legend = vega.legend_of(list(dict.fromkeys(label for each in points.values() for label, _, _ in each)))
+    tenth = vega.Axis(title="tenth of the items, least to most popular", type="count")
+    plots = [
+        _plot(
+            heading,
+            f"{heading} by popularity of the items",
+            vega.lines(tenth, _number(heading), legend, whiskers=True, points=True),
+            _spread_columns(points[metric]),
+        )
+        for metric, heading in node.panels.items()
+        if points[metric]
+    ]
+    return _figure(source, name, node.title, WHISKERS, legend, plots)
+
+
+def _tenths(part: str, metric: str, source: Source) -> Iterator[tuple[str, int, Spread]]:
+    """A per-item column of each row that has it in every tenth of the catalogue."""
+    for row, spot in source.spots.items():
+        found = [spread_of(source.runs, row, part, f"decile{tenth}/{metric}") for tenth in TENTHS]
+        known = [spread for spread in found if spread is not None]
+        if len(known) == len(found):
+            yield from ((spot.label, tenth, spread) for tenth, spread in zip(TENTHS, known, strict=True))
 
 
 @drawn.register
@@ -150,9 +163,7 @@ def _(node: Population, name: str, source: Source) -> Figure | None:
             spec = vega.lines(*axes, legend, whiskers=False, points=False)
             alt = f"{y_title} over {x_title}, both on logarithmic axes"
             plots.append(_plot("", alt, spec, _thinned(found)))
-    return _figure(
-        source, name, node.title, "Both axes are logarithmic: a straight line is a power law.", legend, plots
-    )
+    return _figure(source, name, node.title, LOGARITHMIC, legend, plots)
 
 
 def dot_plots(source: Source, name: str, title: str, columns: Sequence[Column]) -> Figure | None:
@@ -164,12 +175,10 @@ def dot_plots(source: Source, name: str, title: str, columns: Sequence[Column]) 
         if any(kind != PAPER for kind in data["series"]):
             kinds.update(data["series"])
             rows = list(dict.fromkeys(data["row"]))
-            spec = vega.dots(column.title, rows, KINDS)
+            spec = vega.dots(rows, KINDS)
             plots.append(_plot(column.title, f"{column.title} of {len(rows)} rows", spec, data))
     legend = tuple(series for series in KINDS if series.name in kinds)
-    return _figure(
-        source, name, title, "Whiskers: one standard deviation over seeds, where there are several.", legend, plots
-    )
+    return _figure(source, name, title, WHISKERS, legend, plots)
 
 
 KINDS = (
@@ -220,7 +229,7 @@ def forest_plots(source: Source, tests: Sequence[Test]) -> Figure | None:
             "p": _short([test.p_value for test in mine]),
         }
         title = f"{metric}, {mine[0].focus} minus"
-        spec = vega.forest(f"difference in {metric}", data["row"], legend)
+        spec = vega.forest(data["row"], legend)
         plots.append(_plot(title, f"Difference in {metric} of {mine[0].focus} to {len(mine)} rows", spec, data))
     title = f"How far {tests[0].focus} is from the others"
     text = "Whiskers: 95 % interval of a paired bootstrap over users; right of the line the first is ahead."
@@ -278,10 +287,6 @@ def cost_plot(source: Source, column: Column) -> Figure | None:
 
 def _number(title: str) -> vega.Axis:
     return vega.Axis(title=title, type="quantitative")
-
-
-def _whiskered(x_title: str, y_title: str, legend: Sequence[Series]) -> Mapping[str, Any]:
-    return vega.lines(_number(x_title), _number(y_title), legend, whiskers=True, points=True)
 
 
 def _figure(

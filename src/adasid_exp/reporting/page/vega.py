@@ -49,13 +49,13 @@ def legend_of(names: Sequence[str]) -> tuple[Series, ...]:
     return tuple(Series(name=name, color=number) for number, name in enumerate(names))
 
 
-def dots(x_title: str, rows: Sequence[str], legend: Sequence[Series]) -> dict[str, Any]:
+def dots(rows: Sequence[str], legend: Sequence[Series]) -> dict[str, Any]:
     """A row under each other: mean and a whisker. Columns: row, series, mean, low, high, note."""
     alt = altair()
     base = alt.Chart().encode(y=alt.Y("row:N", sort=list(rows), title=None, axis=_names_axis()))
     whisker = base.mark_rule(strokeWidth=1.6).encode(x="low:Q", x2="high:Q", color=_color(legend))
     dot = base.mark_point(filled=True, opacity=1, size=62).encode(
-        x=alt.X("mean:Q", title=x_title, scale=alt.Scale(zero=False, nice=True)),
+        x=alt.X("mean:Q", title=None, scale=alt.Scale(zero=False, nice=True)),
         color=_color(legend),
         shape=_shape(legend),
         tooltip=[
@@ -68,14 +68,14 @@ def dots(x_title: str, rows: Sequence[str], legend: Sequence[Series]) -> dict[st
     return _finished(alt.layer(whisker, dot), ROW * len(rows))
 
 
-def forest(x_title: str, rows: Sequence[str], legend: Sequence[Series]) -> dict[str, Any]:
+def forest(rows: Sequence[str], legend: Sequence[Series]) -> dict[str, Any]:
     """Differences with intervals around a line at zero. Columns: row, series, difference, low, high, p."""
     alt = altair()
     base = alt.Chart().encode(y=alt.Y("row:N", sort=list(rows), title=None, axis=_names_axis()))
     zero = alt.Chart().mark_rule(color="var(--muted)", strokeDash=[3, 3]).encode(x=alt.datum(0))
     whisker = base.mark_rule(strokeWidth=1.8).encode(x="low:Q", x2="high:Q", color=_color(legend))
     dot = base.mark_point(filled=True, opacity=1, size=62).encode(
-        x=alt.X("difference:Q", title=x_title),
+        x=alt.X("difference:Q", title=None),
         color=_color(legend),
         shape=_shape(legend),
         tooltip=[
@@ -91,7 +91,12 @@ def forest(x_title: str, rows: Sequence[str], legend: Sequence[Series]) -> dict[
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """What an axis shows: ``type`` is ``quantitative`` (from where the data begin), ``log`` or ``nominal``."""
+    """What an axis shows.
+
+    Attributes:
+        title: along it.
+        type: ``quantitative`` (from where the data begin), ``log``, ``count`` (whole numbers) or ``nominal``.
+    """
 
     title: str
     type: str
@@ -102,7 +107,8 @@ class Axis:
         if self.type == "nominal":
             return channel(f"{field}:N", title=self.title, sort=None, axis=alt.Axis(labelAngle=0))
         scale = alt.Scale(type="log") if self.type == "log" else alt.Scale(zero=False)
-        return channel(f"{field}:Q", title=self.title, scale=scale)
+        ticks = alt.Axis(format="d", tickMinStep=1) if self.type == "count" else alt.Undefined
+        return channel(f"{field}:Q", title=self.title, scale=scale, axis=ticks)
 
 
 def lines(x: Axis, y: Axis, legend: Sequence[Series], *, whiskers: bool, points: bool) -> dict[str, Any]:
@@ -158,8 +164,8 @@ def heat(x_title: str, slots: Sequence[str]) -> dict[str, Any]:
         alt.Chart()
         .mark_rect()
         .encode(
-            x=alt.X("x:O", title=x_title, axis=alt.Axis(labels=False, ticks=False)),
-            y=alt.Y("slot:N", sort=list(slots), title=None, axis=_names_axis()),
+            x=alt.X("x:O", title=x_title, axis=alt.Axis(labels=False, ticks=False, grid=False)),
+            y=alt.Y("slot:N", sort=list(slots), title=None, axis=alt.Axis(ticks=False, domain=False, grid=False)),
             color=alt.condition("datum.ratio > 0", used, alt.value("var(--dead)")),
             tooltip=[
                 alt.Tooltip("slot:N"),

@@ -253,6 +253,18 @@
     if (same.length) box.append(make("p", { class: "quiet" }, `The same in both: ${same.join(", ")}.`));
   }
 
+  // To begin with: the focus of a grid and a method of the same block and seed, else any two rows of one block.
+  function telling() {
+    const alike = (a, b) => a.name === b.name && a.part === b.part && a.seed === b.seed && a.row !== b.row;
+    for (const wanted of [(a, b) => b.focus && !a.reference, (a, b) => !a.reference && !b.reference, () => true]) {
+      for (const [j, b] of payload.runs.entries()) {
+        const i = payload.runs.findIndex((a) => alike(a, b) && wanted(a, b));
+        if (i >= 0) return [i, j];
+      }
+    }
+    return [0, 0];
+  }
+
   let picked = null;
 
   function runsOf(button) {
@@ -279,8 +291,7 @@
   if (first) {
     fillRuns(first);
     fillRuns(second);
-    const other = payload.runs.findIndex((run) => run.row !== payload.runs[0].row && run.part === payload.runs[0].part);
-    second.value = other < 0 ? 0 : other;
+    [first.value, second.value] = telling();
     first.addEventListener("change", compare);
     second.addEventListener("change", compare);
     byId("swap").addEventListener("click", () => {
@@ -294,21 +305,21 @@
   // ---- learning curves: panels of the dashboard over the runs of one grid
 
   function linesSpec(series, metrics, xTitle) {
-    const range = (values) => ({ domain: series, range: series.map((_, place) => values(place)) });
+    const range = (values) => ({ domain: series, range: series.map((_, place_) => values(place_)) });
     const color = { field: "series", type: "nominal", legend: null, scale: range((n) => `var(--s${n % PALETTE})`) };
     const dash = metrics.length > 1
       ? { field: "metric", type: "nominal", legend: { title: null, orient: "bottom", columns: 2, symbolStrokeColor: "var(--quiet)" } }
       : { field: "series", type: "nominal", legend: null, scale: range((n) => DASHES[Math.floor(n / PALETTE) % DASHES.length]) };
     const tooltip = [
       { field: "series", type: "nominal", title: " " }, { field: "metric", type: "nominal" }, { field: "seed", type: "nominal" },
-      { field: "x", type: "quantitative", title: xTitle, format: ".4~g" }, { field: "y", type: "quantitative", title: "value", format: ".4~g" },
+      { field: "artifact", type: "nominal" }, { field: "x", type: "quantitative", title: xTitle, format: ".4~g" }, { field: "y", type: "quantitative", title: "value", format: ".4~g" },
     ];
     return {
       data: { name: "source" }, width: "container", height: 190, params: [{ name: "muted", value: [] }],
       transform: [{ filter: "indexof(muted, datum.series) < 0" }],
       encoding: {
         x: { field: "x", type: "quantitative", title: xTitle }, color,
-        y: { field: "y", type: "quantitative", title: null, scale: { zero: false } }, detail: [{ field: "run" }, { field: "metric" }],
+        y: { field: "y", type: "quantitative", title: null, scale: { zero: false } }, detail: [{ field: "artifact" }, { field: "metric" }],
       },
       layer: [
         { mark: { type: "line", strokeWidth: 1.5, interpolate: "linear" }, encoding: { strokeDash: dash } },
@@ -317,18 +328,18 @@
     };
   }
 
-  function barsSpec(series) {
+  function barsSpec(names, series) {
     const scale = { domain: series, range: series.map((_, n) => `var(--s${n % PALETTE})`) };
     return {
-      data: { name: "source" }, width: "container", height: 17 * series.length, params: [{ name: "muted", value: [] }],
+      data: { name: "source" }, width: "container", height: 17 * names.length, params: [{ name: "muted", value: [] }],
       transform: [{ filter: "indexof(muted, datum.series) < 0" }],
-      encoding: { y: { field: "series", type: "nominal", sort: series, title: null, axis: { labelLimit: 170, ticks: false, domain: false } } },
+      encoding: { y: { field: "series", type: "nominal", sort: names, title: null, axis: { labelLimit: 170, ticks: false, domain: false } } },
       layer: [
         { mark: { type: "rule", strokeWidth: 1 }, encoding: { x: { aggregate: "min", field: "y", type: "quantitative" }, x2: { aggregate: "max", field: "y" }, color: { value: "var(--muted)" } } },
         { mark: { type: "point", filled: true, size: 55, opacity: 1 },
           encoding: {
             x: { field: "y", type: "quantitative", title: null, scale: { zero: false } }, color: { field: "series", type: "nominal", legend: null, scale },
-            tooltip: [{ field: "series", type: "nominal", title: " " }, { field: "seed", type: "nominal" }, { field: "y", type: "quantitative", title: "value", format: ".4~g" }],
+            tooltip: [{ field: "series", type: "nominal", title: " " }, { field: "seed", type: "nominal" }, { field: "artifact", type: "nominal" }, { field: "y", type: "quantitative", title: "value", format: ".4~g" }],
           } },
       ],
     };
@@ -352,14 +363,17 @@
     return [...found.values()];
   }
 
+  const nameOf = (signature) => `${payload.artifacts[signature].label} [${signature.slice(0, 8)}]`;
+
   function curveColumns(trainings, metrics, axis) {
-    const columns = { series: [], metric: [], seed: [], run: [], x: [], y: [] };
+    const columns = { series: [], metric: [], seed: [], artifact: [], x: [], y: [] };
     for (const { signature, name, seed } of trainings) {
       for (const metric of metrics) {
         const curve = payload.learning[signature].curves[metric];
         if (!curve) continue;
         curve[2].forEach((value, place) => {
-          columns.series.push(name); columns.metric.push(metric); columns.seed.push(seed); columns.run.push(signature);
+          columns.series.push(name); columns.metric.push(metric); columns.seed.push(seed);
+          columns.artifact.push(nameOf(signature));
           columns.x.push(curve[axis === "epoch" ? 0 : 1][place]); columns.y.push(value);
         });
       }
@@ -368,10 +382,10 @@
   }
 
   function barColumns(trainings, metric) {
-    const columns = { series: [], seed: [], y: [] };
+    const columns = { series: [], seed: [], artifact: [], y: [] };
     for (const { signature, name, seed } of trainings) {
       const value = payload.learning[signature].metrics[metric];
-      if (value !== undefined) { columns.series.push(name); columns.seed.push(seed); columns.y.push(value); }
+      if (value !== undefined) { columns.series.push(name); columns.seed.push(seed); columns.artifact.push(nameOf(signature)); columns.y.push(value); }
     }
     return columns;
   }
@@ -381,8 +395,8 @@
     const axis = chosenAxis === "spec" ? panel.x : chosenAxis;
     const columns = panel.kind === "line" ? curveColumns(mine, panel.metrics, axis) : barColumns(mine, panel.metrics[0]);
     if (!columns.y.length) return null;
-    const names = panel.kind === "line" ? series : series.filter((name) => columns.series.includes(name));
-    const spec = panel.kind === "line" ? linesSpec(names, panel.metrics, axis) : barsSpec(names);
+    const names = series.filter((name) => columns.series.includes(name));
+    const spec = panel.kind === "line" ? linesSpec(series, panel.metrics, axis) : barsSpec(names, series);
     const what = panel.kind === "line" ? `${panel.title} over ${axis}s` : panel.title;
     const element = make("div", { class: "plot", role: "img", "aria-label": `${what}, ${new Set(columns.series).size} runs` });
     place(element, spec, columns, () => mutedIn(legend));
