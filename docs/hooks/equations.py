@@ -13,7 +13,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-log = logging.getLogger("mkdocs.hooks.math")
+log = logging.getLogger("mkdocs.hooks.equations")
 
 MARKED = re.compile(r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
