@@ -22,6 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 FOLDER = "config"
 INDEX = f"{FOLDER}/index.md"
+FIT = "tokenizer_fit"
+CONVENTIONS = {
+    "name": "stands in the names of artifacts and in reports",
+    "inputs": "what of the run's data the class is given, beside the keys below",
+}
+LONGEST = 160
+"""Letters of a default that are shown."""
 SPECIAL = {"_target_", "_partial_", "_convert_"}
 
 
@@ -109,6 +116,7 @@ def pages(conf: Path = CONF) -> dict[str, str]:
 # Reading
 
 
+@cache
 def read_options(conf: Path = CONF) -> list[Option]:
     """Every yaml below ``conf``."""
     return [_option(path, path.relative_to(conf)) for path in sorted(conf.rglob("*.yaml"))]
@@ -248,18 +256,28 @@ def _origin(tree: ast.Module, module: str, name: str) -> str:
     return f"{module}.{name}"
 
 
-def meaning(option: Option, key: Key) -> str:
-    """The key's own comment, or what the class that is built says of the argument."""
-    if key.comment:
-        return key.comment
+def meaning(option: Option, key: Key, options: list[Option]) -> str:
+    """What is said of a key: by its own comment, the class that is built, or the same key of another choice."""
+    return key.comment or _by_class(option, key) or _by_others(option, key, options) or CONVENTIONS.get(key.path, "")
+
+
+def _by_class(option: Option, key: Key) -> str:
+    """What the docstring of the nearest class above a key says of the argument."""
     place, _, name = key.path.rpartition(".")
-    while True:
-        if place in option.targets:
-            said = arguments(option.targets[place]).get(name, "")
-            return said[:1].lower() + said[1:] if said[:2].istitle() else said
+    while place not in option.targets:
         if not place:
             return ""
         place, _, name = place.rpartition(".")
+    said = arguments(option.targets[place]).get(name, "")
+    return said[:1].lower() + said[1:] if said[:2].istitle() else said
+
+
+def _by_others(option: Option, key: Key, options: list[Option]) -> str:
+    """The comment on the same key in another choice of the group; of ``fit``, in the group that says how one trains."""
+    path = key.path.removeprefix("fit.") if key.path.startswith("fit.") else key.path
+    group = option.group if path == key.path else FIT
+    others = (other for other in options if other.group == group)
+    return next((found.comment for other in others for found in other.keys if found.path == path and found.comment), "")
 
 
 # Writing
@@ -351,8 +369,9 @@ def _start(option: Option, entry: tuple[str, str, str, bool]) -> str:
 def _table(option: Option, prefix: str) -> list[str]:
     rows = ["| key | default | meaning |", "|---|---|---|"]
     for key in option.keys:
-        default = f"`{key.default}`" if key.default else ""
-        rows.append(f"| `{prefix}{key.path}` | {_cell(default)} | {_cell(meaning(option, key))} |")
+        shown = key.default if len(key.default) <= LONGEST else f"{key.default[:LONGEST]} …"
+        default = f"`{shown}`" if shown else ""
+        rows.append(f"| `{prefix}{key.path}` | {_cell(default)} | {_cell(meaning(option, key, read_options()))} |")
     return rows
 
 
