@@ -7,10 +7,12 @@ yaml builds.
 from __future__ import annotations
 
 import ast
+import html
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ CONVENTIONS = {
     "name": "stands in the names of artifacts and in reports",
     "inputs": "what of the run's data the class is given, beside the keys below",
 }
+DOCS_PAGE = re.compile(r"docs/(?P<name>[\w\\-]+\.md)")
 LONGEST = 160
 """Letters of a default that are shown."""
 SPECIAL = {"_target_", "_partial_", "_convert_"}
@@ -335,7 +338,9 @@ def _group(group: str, options: list[Option], mounts: Mapping[str, Mapping[str, 
         said = f"of {where}" if where else f"default: `{', '.join(usual)}`"
         lines.append(f"- `{_override(group, place)}=CHOICE` ({said})")
     lines += ["", "| choice | |", "|---|---|"]
-    lines += [f"| [`{option.name}`](#{_anchor(group, option.name)}) | {_cell(option.about)} |" for option in options]
+    lines += [
+        f"| [`{option.name}`](#{_anchor(group, option.name)}) | {_cell(_said(option.about))} |" for option in options
+    ]
     for option in options:
         lines += ["", *_option_lines(option, mounts, own)]
     return "\n".join(lines) + "\n"
@@ -344,11 +349,12 @@ def _group(group: str, options: list[Option], mounts: Mapping[str, Mapping[str, 
 def _option_lines(option: Option, mounts: Mapping[str, Mapping[str, Mount]], own: bool) -> list[str]:
     lines = [f"{'##' if own else '###'} `{option.name}` {{#{_anchor(option.group, option.name)}}}", ""]
     if option.about:
-        lines += [option.about, ""]
+        lines += [_said(option.about), ""]
     if "" in option.targets:
         lines += [f"Builds `{option.targets['']}`.", ""]
-    if starts := [_start(option, entry) for entry in option.defaults]:
-        lines += [f"Starts from {', '.join(starts)}.", ""]
+    for words, others in (("Starts from", False), ("Chooses", True)):
+        if chosen := [_start(option, entry) for entry in option.defaults if entry[3] == others]:
+            lines += [f"{words} {', '.join(chosen)}.", ""]
     places = sorted(mounts.get(option.group, {}))
     prefix = "" if option.everywhere else f"{places[0]}." if len(places) == 1 else ""
     if option.keys:
@@ -357,13 +363,12 @@ def _option_lines(option: Option, mounts: Mapping[str, Mapping[str, Mount]], own
 
 
 def _start(option: Option, entry: tuple[str, str, str, bool]) -> str:
-    group, _, choice, overrides = entry
+    group, _, choice, _ = entry
     top = group.split("/")[0]
     shown = f"`{choice}`" if group == option.group else f"`{group}: {choice}`"
-    verb = "another choice of " if overrides else ""
     if group.startswith("hydra") or "$" in choice:
-        return f"{verb}{shown}"
-    return f"{verb}[{shown}]({top}.md#{_anchor(group, choice)})"
+        return shown
+    return f"[{shown}]({top}.md#{_anchor(group, choice)})"
 
 
 def _table(option: Option, prefix: str) -> list[str]:
@@ -371,9 +376,24 @@ def _table(option: Option, prefix: str) -> list[str]:
     for key in option.keys:
         shown = key.default if len(key.default) <= LONGEST else f"{key.default[:LONGEST]} …"
         default = f"`{shown}`" if shown else ""
-        rows.append(f"| `{prefix}{key.path}` | {_cell(default)} | {_cell(meaning(option, key, read_options()))} |")
+        rows.append(
+            f"| `{prefix}{key.path}` | {_cell(default)} | {_cell(_said(meaning(option, key, read_options())))} |"
+        )
     return rows
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"(?<!\\)\|", r"\\|", text)
+    return re.sub(r"(?<!\\)\|", r"\|", text)
+
+
+def _said(text: str) -> str:
+    """A comment as Markdown: what is no code is no markup either, and a page that it names is a link."""
+    parts = re.split(r"(`[^`]*`)", text)
+    plain = (html.escape(part, quote=False).replace("*", r"\*").replace("_", r"\_") for part in parts[::2])
+    linked = [DOCS_PAGE.sub(_link, part) for part in plain]
+    return "".join(part for pair in zip_longest(linked, parts[1::2], fillvalue="") for part in pair)
+
+
+def _link(found: re.Match[str]) -> str:
+    name = found["name"].replace("\\", "")
+    return f"[{name}](../{name})" if (ROOT / "docs" / name).is_file() else found[0]
