@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,3 +166,24 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
     export(tmp_path / "sids", source)
     with pytest.raises(UserError, match="holds exports of semantic-ids"):
         Releases(root=tmp_path / "sids", kind="model").all()
+
+
+def test_exports_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    source = saved(tmp_path / "a", sids(2000))
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: export(tmp_path / "to", source), range(4)))
+    assert [release.version for release in made if release] == ["v0001"]
+
+
+def test_a_full_disk_leaves_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = export(tmp_path / "to", saved(tmp_path / "a", sids(20)))
+
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(semantic_ids, "link", full)
+    with pytest.raises(UserError, match=r"the disk refused.*No space left.*what was exported before is intact"):
+        export(tmp_path / "to", saved(tmp_path / "b", sids(21)))
+    assert sorted(path.name for path in (tmp_path / "to").iterdir() if path.name != ".lock") == ["index.json", "v0001"]
+    assert len(Releases(root=tmp_path / "to", kind="semantic-ids").all()) == 1
+    assert len(rows_of(first)) == 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,24 @@ def test_sids_of_others_take_the_same_form(home: Path, run: Run) -> None:
         run("export_sids", f"sids={wide}", f"stage.to={home / 'wide'}")
     with pytest.raises(UserError, match="stage.sizes is for a foreign table"):
         run("export_sids", "stage.sizes=[8]", f"stage.to={home / 'sizes'}")
+
+
+def test_an_artifact_that_was_changed_is_not_published(home: Path, run: Run) -> None:
+    copy = home / "copy"
+    shutil.copytree(run("assign"), copy)
+    whole = (copy / "sids.parquet").read_bytes()
+    (copy / "sids.parquet").write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    with pytest.raises(UserError, match=r"sids.parquet was changed after it was made"):
+        run("export_sids", f"sids={copy}", f"stage.to={home / 'changed'}")
+
+
+def test_a_version_is_exported_elsewhere(shelf: Path, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf: Path, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    run("export_sids", f"sids={shelf / 'v0002'}")
+    mirror = SemanticIds.load(home / "export" / "v0002" / "sids" / "v0001")
+    np.testing.assert_array_equal(mirror.codes, SemanticIds.load(shelf / "v0002").codes)
 
 
 def test_a_model_was_checked_on_the_catalogue(model: Path, published: SemanticIds) -> None:

@@ -182,10 +182,9 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _rows(folder: Path, names: Sequence[str]) -> pl.DataFrame:
-    layout = read_layout(folder)
+    """The rows of some shards; of none an empty frame of the same columns."""
     if not names:
-        names, head = [shards_of(layout)[0].table], 0
-        return pl.read_parquet(folder / names[0], n_rows=head)
+        return pl.read_parquet(folder / shards_of(read_layout(folder))[0].table, n_rows=0)
     return pl.concat([pl.read_parquet(folder / name) for name in names])
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from adasid_exp.artifacts.releases import Release, Releases
 from adasid_exp.artifacts.results import METRICS
+from adasid_exp.artifacts.semantic_ids import read_layout, shards_of
 from adasid_exp.artifacts.sid_export import facts_of, refuse_breaking, step_between, write_next
 from adasid_exp.artifacts.store import MANIFEST, Manifest, Store, file_digest
 from adasid_exp.data.sid_tables import load_sids
@@ -76,23 +77,46 @@ class ExportSids:
 
     def _as_folder(self, source: Path, draft: Path) -> Path:
         """The source in the form of `SemanticIds.save`; a foreign table is written so first."""
-        sids = load_sids(source, plain(self.cfg.stage.sizes))
-        for note in sids.notes:
-            log.info("note: %s", note)
         if source.is_dir():
+            refuse_damaged(source)
             return source
-        if max(sids.sids.sizes) > WIDEST:
-            raise UserError(f"sids: {source} has a codebook of {max(sids.sids.sizes)} codes; {WIDEST} can be exported")
+        found = load_sids(source, plain(self.cfg.stage.sizes))
+        for note in found.notes:
+            log.info("note: %s", note)
+        if max(found.sids.sizes) > WIDEST:
+            raise UserError(f"sids: {source} has a codebook of {max(found.sids.sizes)} codes; {WIDEST} can be exported")
         folder = draft / "source"
         folder.mkdir()
-        sids.sids.save(folder)
+        found.sids.save(folder)
         return folder
+
+
+def artifact_of(source: Path) -> Manifest | None:
+    """The manifest of an artifact; None of a file, and of a folder that no stage made, such as an exported version."""
+    path = source / MANIFEST
+    if not path.is_file() or "kind" in json.loads(path.read_text()):
+        return None
+    return Manifest.load(source)
+
+
+def refuse_damaged(source: Path) -> None:
+    """What is published is what the stage wrote.
+
+    Raises:
+        UserError: the folder holds no SIDs, or a file of an artifact was changed.
+    """
+    layout, manifest = read_layout(source), artifact_of(source)
+    for shard in shards_of(layout) if manifest else ():
+        for name in (shard.table, shard.inverse):
+            if manifest and file_digest(source / name) != manifest.files[name]["sha256"]:
+                raise UserError(f"sids: {source / name} was changed after it was made; delete {source} to remake it")
 
 
 def label_of(source: Path) -> str:
     """What the folder of exports is named after: the artifact's label, or the file's name."""
-    if source.is_dir() and (source / MANIFEST).is_file():
-        return Manifest.load(source).label
+    manifest = artifact_of(source)
+    if manifest is not None:
+        return manifest.label
     return source.resolve().name if source.is_dir() else source.name.split(".")[0]
 
 
@@ -100,9 +124,9 @@ def origin_of(source: Path, store: Store) -> dict[str, Any]:
     """Where the SIDs come from: the artifact, its tokenizer and data; of a foreign file its name and digest."""
     if not source.is_dir():
         return {"kind": "foreign", "file": source.name, "sha256": file_digest(source)}
-    if not (source / MANIFEST).is_file():
+    manifest = artifact_of(source)
+    if manifest is None:
         return {"kind": "foreign", "folder": source.resolve().name}
-    manifest = Manifest.load(source)
     return {
         "kind": "artifact",
         "stage": manifest.stage,
