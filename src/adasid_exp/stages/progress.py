@@ -21,12 +21,14 @@ from adasid_exp.artifacts.provenance import peak_mb
 
 PATIENCE = 2.0
 """Seconds before a bar shows: what takes less needs none."""
+WIDE = 110
+"""Columns of a terminal on which there is room for everything."""
 PAUSE = 0.25
 """Seconds between two looks at the loss, each of which waits for the device."""
 
 
 class Bar:
-    """One line of a terminal: what, how far, and a text.
+    """One line of a terminal: what, how far, and a text; on a narrow one the first word, and no picture.
 
     Args:
         what: name of the work.
@@ -35,16 +37,19 @@ class Bar:
     """
 
     def __init__(self, *, what: str, total: float, keep: bool) -> None:
+        console = Console(stderr=True)
+        self.wide = console.width >= WIDE
         self._progress = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=20),
+            *([BarColumn(bar_width=20)] if self.wide else []),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-            console=Console(stderr=True),
+            console=console,
             transient=not keep,
             expand=True,
         )
-        self._task = self._progress.add_task(escape(what), total=total, text="")
+        shown = what if self.wide else what.split()[0]
+        self._task = self._progress.add_task(escape(shown), total=total, text="")
         self._progress.start()
 
     def show(self, done: float, text: str) -> None:
@@ -154,16 +159,10 @@ class TrainingBar(ProgressBar):
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
         epoch = min(-(-done // max(1, int(trainer.num_training_batches))), trainer.max_epochs or 1)
         left = [f"{clock((total - done) / rate)} left"] if done < total and rate > 0 else [f"in {clock(since)}"]
-        return "  ".join(
-            [
-                f"epoch {epoch}/{trainer.max_epochs}",
-                f"{rate:.3g} steps/s",
-                *lost,
-                *self._metric(trainer),
-                *left,
-                memory(),
-            ]
-        )
+        wide = self._bar is not None and self._bar.wide
+        place = [f"{'epoch ' if wide else ''}{epoch}/{trainer.max_epochs}", f"{rate:.3g} steps/s"]
+        text = "  ".join([*place, *lost, *self._metric(trainer), *left, memory()])
+        return text if wide else text.replace("val/", "").replace("peak ", "")
 
     def _metric(self, trainer: Trainer) -> list[str]:
         value = trainer.callback_metrics.get(self.monitor) if self.monitor else None
@@ -286,4 +285,5 @@ def waiting(what: str, *, wanted: bool) -> Iterator[None]:
         timer.cancel()
         if wanted:
             timer.join()
-        progress.stop()
+        if progress.live.is_started:
+            progress.stop()
