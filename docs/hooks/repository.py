@@ -11,6 +11,7 @@ import ast
 import logging
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -52,12 +53,25 @@ def shown_files(root: Path = ROOT) -> dict[str, str]:
 
 
 def on_config(config: Any, **_: Any) -> Any:
-    """Puts every committed report and every example into the navigation, where mkdocs.yml leaves a place for them."""
+    """Puts every committed report and every example into the navigation, where mkdocs.yml leaves a place.
+
+    A page of ``docs`` that mkdocs.yml does not name comes last below "Use it", under its own heading.
+    """
+    named = set(_pages(config.nav or []))
+    unnamed = [path.name for path in sorted(Path(config.docs_dir).glob("*.md")) if path.name not in named]
     for tab in config.nav or []:
         for name, entries in tab.items():
             if isinstance(entries, list):
-                tab[name] = [_filled(entry) for entry in entries]
+                tab[name] = [_filled(entry) for entry in entries] + (unnamed if name == "Use it" else [])
     return config
+
+
+def _pages(nav: Any) -> Iterator[str]:
+    """Every page that a navigation names."""
+    if isinstance(nav, str):
+        yield nav
+    for below in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from _pages(below)
 
 
 def _filled(entry: Any) -> Any:
