@@ -132,8 +132,6 @@ def test_an_artifact_that_was_changed_is_not_published(home: Path, run: Run) -> 
 
 
 def test_a_version_is_exported_elsewhere(shelf: Path, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf: Path, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.chdir(home)
     run("export_sids", f"sids={shelf / 'v0002'}")
     mirror = SemanticIds.load(home / "export" / "v0002" / "sids" / "v0001")
