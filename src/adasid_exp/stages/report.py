@@ -93,7 +93,7 @@ class Report:
         if not any(each.done for each in found):
             name = self.cfg.data.name
             raise UserError(
-                f"{store.root} holds no run of any grid on data={name}; make some: stage=reproduce data={name}"
+                f"{store.root} holds no run of a grid on data={name}; make some: stage=reproduce data={name}"
             )
         text = render(self._page(store, found, skipped))
         out = Path(self.cfg.stage.out)
@@ -480,7 +480,7 @@ def provenance_of(manifests: Sequence[Manifest]) -> Provenance:
     versions = (", ".join(f"{name} {version}" for name, version in one["versions"].items()) for one in made)
     created = sorted(one["created"] for one in made)
     facts = [
-        ("command", f"adasid {' '.join(HydraConfig.get().overrides.task)}"),
+        ("command", command()),
         ("page made", f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}, commit {commit()}, {hardware()}"),
         ("artifacts made", f"{created[0]} to {created[-1]}" if created else ""),
         ("commits", _distinct(one["commit"] for one in made)),
@@ -489,6 +489,11 @@ def provenance_of(manifests: Sequence[Manifest]) -> Provenance:
         ("libraries", _distinct(versions)),
     ]
     return Provenance(facts=facts, digests=list(_digests(manifests)), costs=_costs(manifests))
+
+
+def command() -> str:
+    """How the page was asked for."""
+    return f"adasid {' '.join(HydraConfig.get().overrides.task)}"
 
 
 def _distinct(texts: Iterator[str]) -> str:

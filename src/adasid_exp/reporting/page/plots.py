@@ -276,7 +276,7 @@ def cost_plot(source: Source, column: Column) -> Figure | None:
             values = (source.kind(line.name), line.label, *_short([(seconds or 0) / 60, figure.mean]), note)
             for key, value in zip(data, values, strict=True):
                 data[key].append(value)
-    if len(data["row"]) < 2:
+    if len(data["row"]) < 3:
         return None
     x_title = f"{'CPU' if measured else 'wall'} minutes of every artifact the row rests on"
     legend = tuple(series for series in KINDS if series.name in data["series"])

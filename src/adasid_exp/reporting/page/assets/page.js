@@ -42,7 +42,7 @@
     view: { stroke: null },
     axis: {
       labelColor: "var(--quiet)", titleColor: "var(--quiet)", titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 11,
-      gridColor: "var(--faint)", domainColor: "var(--muted)", tickColor: "var(--muted)", tickSize: 4, labelFlush: false,
+      gridColor: "var(--faint)", domainColor: "var(--muted)", tickColor: "var(--muted)", tickSize: 4,
     },
     legend: { labelColor: "var(--quiet)", titleColor: "var(--quiet)", titleFontWeight: "normal" },
   };
