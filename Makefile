@@ -119,6 +119,11 @@ noise: setup  ## beyond the paper: the tail's behavior corrupted by a growing am
 dashboards: setup  ## make or update the wandb workspace that conf/dashboard describes (needs a login)
 	$(RUN) stage=dashboards $(ARGS)
 
+.PHONY: report
+report: setup  ## one HTML page of what has run on DATA: tables, figures, curves, codebooks, provenance (results/report.html)
+	@$(HAVE_DATA)
+	$(RUN) stage=report $(WHAT) $(if $(SEEDS),stage.seeds=[$(SEEDS)]) $(ARGS)
+
 .PHONY: data-beauty
 data-beauty: setup  ## download the public Amazon Beauty files into data/beauty
 	$(BIN)/python -m adasid_exp.data.download --to data/beauty
