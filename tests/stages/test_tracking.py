@@ -14,7 +14,9 @@ import polars as pl
 import pytest
 import wandb
 
-from adasid_exp.artifacts.store import Manifest
+from adasid_exp.artifacts.store import Manifest, Store
+from adasid_exp.stages import tracking
+from adasid_exp.stages.schedule import stage_of
 from conftest import MICRO, command, environment
 
 ALPHA, BETA = (10, 20), (7, 9, 14)
@@ -238,3 +240,53 @@ def test_home_stays_clean_and_one_line_says_where_runs_are(swept):
     assert len(told) == 1
     assert "no login found" in told[0]
     assert f"wandb sync {swept.runs / 'logs' / 'wandb'}/offline-run-*" in told[0]
+
+
+class Heard:
+    """A tracker that remembers what it was told."""
+
+    def __init__(self, known=()):
+        self.known, self.told, self.closed = set(known), [], []
+
+    def open(self, about):
+        return None
+
+    def record(self, about, outcome):
+        self.told.append((about.stage, about.signature, {source.signature for source in outcome.inputs}))
+        self.metrics = outcome.metrics
+
+    def close(self, *, failed):
+        self.closed.append(failed)
+
+    def holds(self, about):
+        return about.stage in self.known
+
+
+def test_what_was_found_is_told_inputs_first_unless_it_was_before(swept, monkeypatch):
+    """A finished run asked for again: nothing is made, but its lineage must not have a gap."""
+    point = ("stage=retrieve", "tokenizer.align.alpha=10", "tokenizer.align.beta=7", f"runs={swept.runs}", *MICRO)
+    stage, store = stage_of(point), Store(swept.runs)
+    heard = Heard(known={"prepare", "embed"})
+    monkeypatch.setattr(tracking, "recorders", lambda cfg: [heard])
+    monkeypatch.setattr(tracking, "_told", set())
+    tracking.complete(stage, store)
+    assert [name for name, *_ in heard.told] == ["behave", "tokenize", "assign", "retrieve"]
+    for name, signature, inputs in heard.told:
+        (folder,) = (swept.runs / name).glob(f"*-{signature}")
+        assert inputs == set(Manifest.load(folder).inputs.values())
+    figures = json.loads((store.find("retrieve", stage.signature) / "metrics.json").read_text())
+    assert heard.metrics == figures  # its training told them to nobody who listens now
+    tracking.complete(stage, store)
+    assert len(heard.told) == 4
+
+
+def test_a_stage_that_fails_ends_its_run_as_failed(swept, monkeypatch):
+    heard = Heard()
+    monkeypatch.setattr(tracking, "recorders", lambda cfg: [heard])
+    stage = stage_of(("stage=retrieve", f"runs={swept.runs}", *MICRO))
+    with pytest.raises(KeyboardInterrupt), tracking.tracked(stage, apart=False):
+        raise KeyboardInterrupt
+    with tracking.tracked(stage, apart=False):
+        pass
+    assert heard.closed == [True, False]
+    assert not heard.told

@@ -7,12 +7,15 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from test_tracking import as_nobody, read_all
 
 from adasid_exp.stages import wandb_runs
 from adasid_exp.stages.recording import About
+from adasid_exp.stages.tracking import recorders, training_loggers
 from adasid_exp.stages.wandb_runs import WandbRuns, logged_in
 from adasid_exp.types import UserError
 from conftest import MICRO, command
@@ -26,6 +29,7 @@ ALONE = """
 import json, logging, sys, time
 from pathlib import Path
 from adasid_exp.stages.recording import About
+from adasid_exp.stages.tracking import recorders, training_loggers
 from adasid_exp.stages.wandb_runs import WandbRuns
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 runs = WandbRuns(**json.loads(sys.argv[1]))
@@ -69,6 +73,15 @@ def test_online_is_asked_for_without_a_login(nobody):
     about = About(stage="s", label="l", signature="0", logs=nobody, name="n", config={})
     with pytest.raises(UserError, match="needs a login.*WANDB_API_KEY"):
         WandbRuns(**{**SETTINGS, "mode": "online"}).open(about)
+
+
+def test_disabled_is_as_if_it_were_not_named():
+    node = {"_target_": "adasid_exp.stages.wandb_runs.WandbRuns", **SETTINGS}
+    on, off = ({"wandb": {**node, "mode": mode}} for mode in ("offline", "disabled"))
+    about = About(stage="s", label="l", signature="0", logs=Path(), name="n", config={})
+    assert [type(found) for found in recorders(OmegaConf.create({"logger": on}))] == [WandbRuns]
+    assert recorders(OmegaConf.create({"logger": off})) == []
+    assert training_loggers(OmegaConf.create({"logger": off}), about) == []
 
 
 def test_an_unknown_mode_is_named():

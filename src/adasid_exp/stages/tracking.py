@@ -27,7 +27,7 @@ from adasid_exp.reporting.media import Drawing, pictures, pixels
 from adasid_exp.stages.boards import TensorBoards
 from adasid_exp.stages.ranks import first_rank
 from adasid_exp.stages.recording import About, Outcome, Recorder, Source
-from adasid_exp.stages.wandb_runs import WandbRuns
+from adasid_exp.stages.wandb_runs import DISABLED, WandbRuns
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,12 @@ class Made(Protocol):
 def recorders(cfg: DictConfig) -> list[Recorder]:
     """The trackers that take more than scalars, with group and overrides filled in."""
     settle(cfg)
-    return [found for node in cfg.logger.values() if (found := recorder_of(node)) is not None]
+    return [found for node in nodes_of(cfg) if (found := recorder_of(node)) is not None]
+
+
+def nodes_of(cfg: DictConfig) -> list[DictConfig]:
+    """The loggers that are on."""
+    return [node for node in cfg.logger.values() if node.get("mode") != DISABLED]
 
 
 def recorder_of(node: DictConfig) -> Recorder | None:
@@ -83,7 +88,7 @@ def begin(stage: Made) -> None:
 
 def training_loggers(cfg: DictConfig, about: About) -> list[Logger]:
     """A logger of each kind that the configuration names, for a training; all but the first rank's are deaf."""
-    return [_training_logger(node, about) for node in cfg.logger.values()]
+    return [_training_logger(node, about) for node in nodes_of(cfg)]
 
 
 def _training_logger(node: DictConfig, about: About) -> Logger:
@@ -143,7 +148,7 @@ def complete(stage: Made, store: Store) -> None:
 def tell_command(cfg: DictConfig, about: About, outcome: Outcome) -> None:
     """Tells every logger what a command found that makes no artifact; plain ones hear the figures."""
     settle(cfg)
-    for node in cfg.logger.values():
+    for node in nodes_of(cfg):
         teller = recorder_of(node)
         if teller is not None:
             _tell([teller], about, outcome)

@@ -41,8 +41,8 @@ CURVES = {
 PUBLIC = "api.wandb.ai"
 """The public server, as netrc files name it."""
 
-ONLINE, OFFLINE = "online", "offline"
-MODES = (ONLINE, OFFLINE, "disabled")
+ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
+MODES = (ONLINE, OFFLINE, DISABLED)
 
 
 @dataclass
