@@ -32,6 +32,8 @@ SPAN = re.compile(r"`(?P<text>(?:python -m adasid_exp|adasid|make) [^`]+)`")
 FREE = re.compile(r"(?:seed|runs|stage\.(?:seeds|jobs|results|methods)|data\.root|trainer\.devices)=[\w./,:\[\]-]+\Z")
 """Keys of every run whose value is anyone's: leaving them out makes one composition serve many lines."""
 ANYTHING = {"...", "…", "COMMAND", "TARGET"}
+WRITTEN = {"random_slices", "text_audio", "text_spelling"}
+"""Options that a page has its reader write."""
 PLACEHOLDERS = {"GROUP=CHOICE", "GROUP=OPTION", "KEY=VALUE", "key=value", "GROUP@PLACE=CHOICE"}
 """Stand for any group, choice, key and value."""
 
@@ -151,7 +153,7 @@ def _opened(word: str) -> str:
 
 def _stands_for_any(word: str) -> bool:
     key, _, value = word.partition("=")
-    return word in PLACEHOLDERS or value in ("...", "…", "CHOICE") or not key or value == "random_slices"
+    return word in PLACEHOLDERS or value in ("...", "…", "CHOICE") or not key or value in WRITTEN
 
 
 def _installed(word: str) -> bool:
