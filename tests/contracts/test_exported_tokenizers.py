@@ -101,6 +101,7 @@ def answers(request, shipped):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_gives_the_same_codes_without_the_package(answers, name):
     assert [equal for equal, _ in answers[name]] == [True] * len(BATCHES)

@@ -65,6 +65,7 @@ def test_a_look_into_a_codebook(example) -> None:
     assert agreement["text"] > 2 * agreement["behavior"]
 
 
+@pytest.mark.slow
 def test_sids_in_a_ranker_of_ones_own(example) -> None:
     said = example("sids_in_your_ranker.py", *SMALL)
     found = {name: float(auc) for name, auc in re.findall(r"^(\w+) +(0\.\d+) \+- 0\.\d+ ", said, re.MULTILINE)}

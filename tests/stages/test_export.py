@@ -138,6 +138,7 @@ def test_a_version_is_exported_elsewhere(shelf: Path, home: Path, run: Run, monk
     np.testing.assert_array_equal(mirror.codes, SemanticIds.load(shelf / "v0002").codes)
 
 
+@pytest.mark.slow
 def test_a_model_was_checked_on_the_catalogue(model: Path, published: SemanticIds) -> None:
     manifest = manifest_of(model / "v0001")
     items = len(published.item_ids)
