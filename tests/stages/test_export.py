@@ -21,6 +21,7 @@ from adasid_exp.stages import export_model
 from adasid_exp.stages.export_model import Agreement, agreement, refuse_other_codes
 from adasid_exp.stages.locations import CONF
 from adasid_exp.stages.schedule import stage_of
+from adasid_exp.tokenizers import export_formats
 from adasid_exp.types import PAD, UserError
 from conftest import MICRO
 
@@ -175,6 +176,18 @@ def test_what_a_collision_policy_moved_is_said(home: Path, run: Run) -> None:
     assert "before that" in manifest["published_sids"]["why_not_all"][0]
     assert len(manifest["slots"]) == manifest["outputs"][0]["shape"][1]  # without the policy's own slot
     assert list(manifest["formats"]) == ["torch"]
+
+
+def test_a_format_that_cannot_be_written_is_named_and_made_up_for_later(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(export_formats, "find_spec", lambda name: None if name == "onnxscript" else object())
+    run("export_model", f"stage.to={home / 'torch_only'}")
+    manifest = manifest_of(home / "torch_only" / "v0001")
+    assert manifest["formats"]["onnx"] == {"why_not": "onnxscript not installed: pip install 'adasid-exp[onnx]'"}
+    assert "no model.onnx: onnxscript not installed" in caplog.text
+    assert manifest["summary"]["files"] == ["model.pt2"]
+    assert manifest["identity"]["formats"]["onnx"] is None  # so that the same command writes it once it can
 
 
 def test_weights_that_give_other_sids_are_refused(home: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,8 +77,8 @@ class ExportModel:
         return {
             "sids": assign.signature,
             "tokenizer": assign.upstream["tokenizer"].signature,
-            "formats": list(self.cfg.stage.formats),
             "torch": torch.__version__,
+            "formats": {str(name): instantiate(node).version for name, node in self.cfg.stage.formats.items()},
             "adasid_exp": made()["adasid_exp"],
         }
 

@@ -8,6 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from importlib.util import find_spec
 
 import numpy as np
@@ -37,6 +38,11 @@ class Format(ABC):
     reader: str
     failure = NotExportableError
 
+    @property
+    @abstractmethod
+    def version(self) -> str | None:
+        """Of the library that writes it; None where it is not installed."""
+
     @abstractmethod
     def write(self, module: ExportedTokenizer) -> bytes:
         """The file. Raises NotExportableError."""
@@ -51,6 +57,10 @@ class TorchProgram(Format):
 
     file = "model.pt2"
     reader = "torch.export.load(FILE).module()"
+
+    @property
+    def version(self) -> str | None:
+        return torch.__version__
 
     def write(self, module: ExportedTokenizer) -> bytes:
         stream = io.BytesIO()
@@ -68,10 +78,13 @@ class Onnx(Format):
     file = "model.onnx"
     reader = "onnxruntime.InferenceSession(FILE).run(None, INPUTS)"
 
+    @property
+    def version(self) -> str | None:
+        return None if missing_packages() else metadata.version("onnx")
+
     def write(self, module: ExportedTokenizer) -> bytes:
-        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-        if missing:
-            raise NotExportableError(f"{', '.join(missing)} is not installed: pip install 'adasid-exp[onnx]'")
+        if missing := missing_packages():
+            raise NotExportableError(f"{', '.join(missing)} not installed: pip install 'adasid-exp[onnx]'")
         try:
             with silence():
                 program = torch.onnx.export(
@@ -99,6 +112,11 @@ class Onnx(Format):
             return torch.from_numpy(codes), torch.from_numpy(weights)
 
         return run
+
+
+def missing_packages() -> list[str]:
+    """What writing and checking ONNX lacks here."""
+    return [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
 
 
 CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
