@@ -157,7 +157,8 @@ def test_comparisons_are_kept_as_long_as_the_runs_are_the_same(page_file: Path) 
     kept = list((page_file.parent / "runs" / "comparisons").glob("table4-*.json"))
     assert len(kept) == 1
     found = json.loads(kept[0].read_text())
-    assert {one["metric"] for one in found} == {"recall@50", "ndcg@50"}
+    assert {one["metric"] for one in found["comparisons"]} == {"recall@50", "ndcg@50"}
+    assert {key for _, _, key, _ in found["over_users"]} >= {"test/recall@50", "test/ndcg@100"}
 
 
 def test_a_store_without_runs_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

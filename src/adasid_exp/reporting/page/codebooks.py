@@ -100,7 +100,7 @@ def _codes_text(codes: np.ndarray, use: np.ndarray) -> str:
 def active_figure(name: str, count: np.ndarray, active: np.ndarray) -> Figure:
     """Slots in use in each tenth of the items by training count, one standard deviation of items beside."""
     tenths = [active[part].astype(np.float64) for part in np.array_split(np.argsort(count, kind="stable"), 10)]
-    columns = {
+    columns: dict[str, list[float]] = {
         "x": list(range(1, 11)),
         "y": [round(float(part.mean()), 3) for part in tenths],
         "low": [round(float(max(part.mean() - part.std(), 0)), 3) for part in tenths],

@@ -57,7 +57,7 @@ def vega_bundle() -> str:
         import vl_convert
     except ImportError as error:
         raise UserError("the report's figures need vl-convert-python: pip install 'adasid-exp[report]'") from error
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle(snippet=None)  # type: ignore[arg-type]
     return bundle
 
 
@@ -73,8 +73,10 @@ def payload(page: Page) -> dict[str, Any]:
 
 def figures_of(page: Page) -> Iterator[Figure]:
     """Every figure, in the order of the page."""
-    for view in (*page.grids, *page.codebooks):
-        yield from view.figures
+    for grid in page.grids:
+        yield from grid.figures
+    for codebook in page.codebooks:
+        yield from codebook.figures
 
 
 def _figure(figure: Figure) -> list[dict[str, Any]]:

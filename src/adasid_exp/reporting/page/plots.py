@@ -30,6 +30,8 @@ TENTHS = range(1, 11)
 
 WHISKERS = "Whiskers: one standard deviation over seeds, where there are several."
 
+DOTTED = "Thick whiskers: one standard deviation over seeds; thin ones: 95 % interval over the test users, first seed."
+
 LOGARITHMIC = "Both axes are logarithmic: a straight line is a power law."
 
 MOST_POINTS = 160
@@ -47,6 +49,7 @@ class Source:
         table: its table.
         focus: the row others are held against, or None.
         references: rows that are no methods.
+        over_users: half of a figure's 95 % interval over users, by row, part and key; see `reporting.plots.over_users`.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Source:
     table: Table
     focus: str | None
     references: frozenset[str]
+    over_users: Mapping[tuple[str, str, str], float]
 
     def kind(self, row: str) -> str:
         """The legend's entry a row belongs to in plots that list rows."""
@@ -159,8 +163,8 @@ def _(node: Population, name: str, source: Source) -> Figure | None:
     plots = []
     for found, x_title, y_title in zip(curves, node.x_labels, node.y_labels, strict=True):
         if found:
-            axes = (vega.Axis(title=title, type="log") for title in (x_title, y_title))
-            spec = vega.lines(*axes, legend, whiskers=False, points=False)
+            across, up = (vega.Axis(title=title, type="log") for title in (x_title, y_title))
+            spec = vega.lines(across, up, legend, whiskers=False, points=False)
             alt = f"{y_title} over {x_title}, both on logarithmic axes"
             plots.append(_plot("", alt, spec, _thinned(found)))
     return _figure(source, name, node.title, LOGARITHMIC, legend, plots)
@@ -178,7 +182,7 @@ def dot_plots(source: Source, name: str, title: str, columns: Sequence[Column]) 
             spec = vega.dots(rows, KINDS)
             plots.append(_plot(column.title, f"{column.title} of {len(rows)} rows", spec, data))
     legend = tuple(series for series in KINDS if series.name in kinds)
-    return _figure(source, name, title, WHISKERS, legend, plots)
+    return _figure(source, name, title, DOTTED, legend, plots)
 
 
 KINDS = (
@@ -190,26 +194,30 @@ KINDS = (
 
 
 def _dot_columns(source: Source, column: Column) -> dict[str, list[Any]]:
-    data: dict[str, list[Any]] = {key: [] for key in ("row", "series", "mean", "low", "high", "note")}
+    data: dict[str, list[Any]] = {key: [] for key in ("row", "series", "mean", "low", "high", "least", "most", "note")}
     papers = {line.label: line.figures.get((column.part, column.key)) for line in source.table.lines}
     for row, spot in source.spots.items():
         found = spread_of(source.runs, row, column.part, column.key)
         if found is not None:
-            _add_dot(data, spot.label, source.kind(row), found.mean, found.std, _over(found))
+            half = source.over_users.get((row, column.part, column.key), 0.0)
+            _add_dot(data, (spot.label, source.kind(row), _over(found, half)), found.mean, found.std or 0.0, half)
         figure = papers.get(spot.label)
         if found is not None and figure is not None and figure.paper is not None:
-            _add_dot(data, spot.label, PAPER, figure.paper, None, "the paper's figure")
+            _add_dot(data, (spot.label, PAPER, "the paper's figure"), figure.paper, 0.0, 0.0)
     return data
 
 
-def _add_dot(data: dict[str, list[Any]], row: str, kind: str, mean: float, std: float | None, note: str) -> None:
-    low, high = (mean, mean) if std is None else (mean - std, mean + std)
-    for key, value in zip(data, (row, kind, *_short([mean, low, high]), note), strict=True):
+def _add_dot(data: dict[str, list[Any]], names: tuple[str, str, str], mean: float, std: float, half: float) -> None:
+    """``names``: the row, its kind, what to say of it; ``std`` over seeds and ``half`` an interval over users."""
+    row, kind, note = names
+    numbers = _short([mean, mean - std, mean + std, mean - half, mean + half])
+    for key, value in zip(data, (row, kind, *numbers, note), strict=True):
         data[key].append(value)
 
 
-def _over(found: Spread) -> str:
-    return f"{found.runs} seeds, std {found.std:.2g}" if found.std is not None else "one seed"
+def _over(found: Spread, half: float) -> str:
+    seeds = f"{found.runs} seeds, std {found.std:.2g}" if found.std is not None else "one seed"
+    return f"{seeds}; ± {half:.2g} over users" if half else seeds
 
 
 def forest_plots(source: Source, tests: Sequence[Test]) -> Figure | None:
@@ -220,7 +228,7 @@ def forest_plots(source: Source, tests: Sequence[Test]) -> Figure | None:
     plots = []
     for metric in dict.fromkeys(test.metric for test in tests):
         mine = [test for test in tests if test.metric == metric]
-        data = {
+        data: dict[str, list[Any]] = {
             "row": [test.against for test in mine],
             "series": [(AHEAD if test.low > 0 else BEHIND) if test.decided else OPEN for test in mine],
             "difference": _short([test.difference for test in mine]),

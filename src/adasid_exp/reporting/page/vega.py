@@ -50,12 +50,13 @@ def legend_of(names: Sequence[str]) -> tuple[Series, ...]:
 
 
 def dots(rows: Sequence[str], legend: Sequence[Series]) -> dict[str, Any]:
-    """A row under each other: mean and a whisker. Columns: row, series, mean, low, high, note."""
+    """Rows one under the other: mean, two whiskers. Columns: row, series, mean, low, high, least, most, note."""
     alt = altair()
     base = alt.Chart().encode(y=alt.Y("row:N", sort=list(rows), title=None, axis=_names_axis()))
-    whisker = base.mark_rule(strokeWidth=1.6).encode(x="low:Q", x2="high:Q", color=_color(legend))
+    thin = base.mark_rule(strokeWidth=1, color="var(--muted)").encode(x="least:Q", x2="most:Q")
+    whisker = base.mark_rule(strokeWidth=2.4).encode(x="low:Q", x2="high:Q", color=_color(legend))
     dot = base.mark_point(filled=True, opacity=1, size=62).encode(
-        x=alt.X("mean:Q", title=None, scale=alt.Scale(zero=False, nice=True)),
+        x=alt.X("mean:Q", title=None, scale=alt.Scale(zero=False, nice=True, padding=8)),
         color=_color(legend),
         shape=_shape(legend),
         tooltip=[
@@ -65,7 +66,7 @@ def dots(rows: Sequence[str], legend: Sequence[Series]) -> dict[str, Any]:
             alt.Tooltip("note:N", title="over"),
         ],
     )
-    return _finished(alt.layer(whisker, dot), ROW * len(rows))
+    return _finished(alt.layer(thin, whisker, dot), ROW * len(rows))
 
 
 def forest(rows: Sequence[str], legend: Sequence[Series]) -> dict[str, Any]:
