@@ -89,6 +89,7 @@ def test_an_unknown_mode_is_named():
         WandbRuns(**{**SETTINGS, "mode": "onlin"})
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_costs_seconds_once_and_runs_are_kept(tmp_path):
     """A socket that accepts and is silent is the worst network: nothing fails by itself."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -107,6 +108,7 @@ def test_a_server_that_never_answers_costs_seconds_once_and_runs_are_kept(tmp_pa
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
 
 
+@pytest.mark.slow
 def test_of_two_ranks_one_speaks_and_what_follows_goes_on_with_its_run(tmp_path):
     """The first rank logs the training, the parent the artifact: two parts of one run, which `wandb sync` joins."""
     done = subprocess.run(
@@ -126,6 +128,7 @@ def test_of_two_ranks_one_speaks_and_what_follows_goes_on_with_its_run(tmp_path)
     assert {part.run["run_group"] for part in parts} == {"toy-ada_sid"}
 
 
+@pytest.mark.slow
 def test_the_table_of_a_grid_and_its_figures_reach_wandb_under_the_grids_name(tmp_path):
     results = tmp_path / "results"
     done = subprocess.run(
