@@ -17,6 +17,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from adasid_exp.commands import data, forward, table
+from adasid_exp.commands.adasid import COMMANDS
 from adasid_exp.stages.grid import load_grid
 from adasid_exp.stages.locations import CONF
 from adasid_exp.types import UserError
@@ -124,17 +126,37 @@ def composed(line: str) -> str:
     """What is wrong with the overrides of a command; "" if nothing."""
     words = shlex.split(re.sub(r"(\|\||&&|[<>;|]).*", "", line))
     at = next(place for place, word in enumerate(words) if word in ("adasid", "adasid_exp"))
-    rest = [
-        word.strip("[]") if "=" not in word.strip("[]").partition("[")[0] else _opened(word) for word in words[at + 1 :]
-    ]
-    command = words[at] == "adasid" and rest and "=" not in rest[0] and not rest[0].startswith("-")
-    if command and (trouble := _known_command(rest)):
-        return trouble
+    rest = [_opened(word) for word in words[at + 1 :] if _opened(word) not in ANYTHING]
+    if words[at] == "adasid" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+        try:
+            rest = meant(rest[0], rest[1:])
+        except UserError as error:
+            return str(error)
     overrides = [word for word in rest if "=" in word and not word.startswith("-") and not _stands_for_any(word)]
     if trouble := _said_by_hydra(tuple(word for word in overrides if _installed(word) and not FREE.match(word))):
         return trouble
     grid = next((word.partition("=")[2] for word in overrides if word.startswith("stage.grid=")), None)
-    return _known_grid(grid) if grid else ""
+    return _known_grid(grid.strip("'")) if grid else ""
+
+
+def meant(word: str, rest: list[str]) -> list[str]:
+    """The overrides that ``adasid WORD ...`` stands for, as the command itself says it.
+
+    Raises:
+        UserError: no such command, or it does not take that.
+    """
+    if word not in COMMANDS and word != "help":
+        raise UserError(f"adasid has no command {word}")
+    if "--help" in rest or word in ("help", "doctor", "completion") or rest[:1] == ["validate"]:
+        return []
+    if word == "run":
+        return rest
+    if word == "table":  # any folder: the command looks at what is in it
+        at = rest.index("--data") + 1 if "--data" in rest else 0
+        return table.overrides_of([*rest[:at], "toy", *rest[at + 1 :]] if at else rest) or []
+    if word == "data":
+        return data.overrides_of([part for part in rest if part.islower() or "=" in part or part.isdigit()])
+    return {"report": forward.report, "inspect": forward.inspect, "export": forward.export}[word](rest)
 
 
 @cache
@@ -148,7 +170,7 @@ def _said_by_hydra(overrides: tuple[str, ...]) -> str:
 
 def _opened(word: str) -> str:
     """A word without the brackets that say it may be left out."""
-    return word[1:-1] if word.startswith("[") and word.endswith("]") else word
+    return word.strip("[]") if "=" not in word or word.startswith("[") else word
 
 
 def _stands_for_any(word: str) -> bool:
@@ -182,15 +204,6 @@ def _first(word: str) -> str:
     if not override.is_sweep_override():
         return word
     return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
-
-
-def _known_command(words: list[str]) -> str:
-    from adasid_exp.commands.adasid import COMMANDS
-
-    word = words[0]
-    if word not in COMMANDS and word not in ANYTHING | {"help"}:
-        return f"adasid has no command {word}"
-    return _known_grid(words[1]) if word == "table" and len(words) > 1 else ""
 
 
 def _known_grid(name: str) -> str:
