@@ -66,6 +66,7 @@ class AppendSids(TaskStage):
         item_ids, items = read_new_items(self.items, known.dims, BEHAVIOR)
         refuse_known(published, item_ids, self.items)
         mean = published_mean(model, known, published)
+        model.forget_catalogue()
         new = appended(model, items, item_ids, published, self._policy(), mean, work / SHARDS)
         semantic_ids.append(published, new, out)
         codes = torch.from_numpy(semantic_ids.stored(out, "codes"))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adasid_exp.nn.quantizers.residual_clusters import ResidualClusters
 from adasid_exp.nn.standardize import Standardize
 from adasid_exp.types import ItemBatch, UserError
 
@@ -78,6 +79,13 @@ class Tokenizer(nn.Module, ABC):
     @abstractmethod
     def layout(self) -> SidLayout:
         """The form of the SIDs that ``encode`` gives."""
+
+    def forget_catalogue(self) -> bool:
+        """Items to come are not those of training, whose numbers they may bear; whether SIDs hung on the catalogue."""
+        hung = [part for part in self.modules() if isinstance(part, ResidualClusters) and len(part.members)]
+        for part in hung:
+            part.forget_members()
+        return bool(hung)
 
     @abstractmethod
     def encode(self, items: ItemBatch) -> Encoded:

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
 from adasid_exp.functional.sparsity import handover_weights
-from adasid_exp.nn.quantizers.residual_clusters import ResidualClusters
 from adasid_exp.tokenizers.base import Tokenizer
-from adasid_exp.types import PAD, ItemBatch
+from adasid_exp.types import ItemBatch
 
 COUNT = "count"
 """The input that is no embedding: an item's interactions in the training part, 0 for a new item."""
@@ -40,13 +39,8 @@ class ExportedTokenizer(nn.Module):
         self.tokenizer = deepcopy(tokenizer).cpu().eval().requires_grad_(False)
         self.inputs, self.mean = tuple(inputs), mean
         self.widths = {name: self.tokenizer.dims[name] for name in self.inputs if name != COUNT}
-        self.balanced = False
+        self.balanced = self.tokenizer.forget_catalogue()
         """Whether the catalogue's own SIDs come of clusters that were made equal."""
-        for part in self.tokenizer.modules():
-            if isinstance(part, ResidualClusters) and part.clustering.balanced:
-                self.balanced = True
-                part.clustering.balanced = False
-                part.members = torch.full_like(part.members[:1], PAD)
 
     def forward(self, *values: Tensor) -> tuple[Tensor, Tensor]:
         """Codes int64 ``[items, slots]``, ``PAD`` in unused slots, and their weights as published, float32."""

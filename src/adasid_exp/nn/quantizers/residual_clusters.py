@@ -42,6 +42,10 @@ class ResidualClusters(nn.Module):
                 self.members[index, level] = codes.int()
             residual = residual - words[codes]
 
+    def forget_members(self) -> None:
+        """Items to come are not those that were clustered: each goes to its nearest centroid."""
+        self.members = self.members[:0]
+
     def encode(self, vectors: Tensor, index: Tensor) -> Tensor:
         """Codes of ``vectors [items, dim]``, int64 ``[items, levels]``."""
         return self.distances(vectors, index).argmin(dim=2)
@@ -54,7 +58,7 @@ class ResidualClusters(nn.Module):
         residual, levels = vectors, []
         for level, words in enumerate(self.words):
             distances = torch.addmm(words.square().sum(dim=1), residual, words.T, alpha=-2.0)
-            if self.clustering.balanced:
+            if len(self.members):
                 distances = with_own_first(distances, self.members[index, level].long())
             levels.append(distances)
             residual = residual - words[distances.argmin(dim=1)]
