@@ -399,6 +399,7 @@
     const spec = panel.kind === "line" ? linesSpec(series, panel.metrics, axis) : barsSpec(names, series);
     const what = panel.kind === "line" ? `${panel.title} over ${axis}s` : panel.title;
     const element = make("div", { class: "plot", role: "img", "aria-label": `${what}, ${new Set(columns.series).size} runs` });
+    element.style.minHeight = `${spec.height + 44}px`; // so that what follows stays where it is while this is drawn
     place(element, spec, columns, () => mutedIn(legend));
     return make("div", { class: "panel" }, make("p", { class: "panel-title" }, panel.title), element);
   }
