@@ -15,6 +15,9 @@ from adasid_exp.types import UserError
 INVALID, CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)"), re.compile(r"[\w-]+")
 """What argparse says of a word that is none of the choices."""
 
+BEFORE_QUOTE = re.compile(r"(\\*)('|$)")
+"""Where a backslash of Hydra's quoted texts means anything."""
+
 
 class Arguments(argparse.ArgumentParser):
     """A parser that raises instead of printing its usage.
@@ -54,7 +57,9 @@ class Arguments(argparse.ArgumentParser):
         found, rest = self.parse_known_args(list(arguments))
         flags = [flag for action in self._actions for flag in action.option_strings]
         for word in rest:
-            if word.startswith("--") or (word.startswith("-") and word != "-m") or "=" not in word.lstrip("~-m"):
+            if word.startswith("~"):  # ~KEY takes a key out
+                continue
+            if word.startswith("--") or (word.startswith("-") and word != "-m") or "=" not in word.lstrip("-m"):
                 near = get_close_matches(word, flags, n=1)
                 hint = f"did you mean {near[0]}?" if near else "an override is KEY=VALUE"
                 raise UserError(f"{word}: no option of `{self.prog}`; {hint} (`{self.prog} --help`)")
@@ -64,7 +69,7 @@ class Arguments(argparse.ArgumentParser):
 def quoted(text: str) -> str:
     """A text as one value of Hydra's grammar, whatever is in it."""
     plain = text and all(letter.isalnum() or letter in "_-./:" for letter in text)
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = BEFORE_QUOTE.sub(lambda found: found[1] * 2 + (found[2] and "\\'"), text)
     return text if plain else f"'{escaped}'"
 
 

@@ -59,8 +59,9 @@ def explain(overrides: Sequence[str], error: Exception) -> str:
     for text in overrides:
         if str(error).startswith("Ambiguous value") and f"'{text}'" in str(error):
             return several_values(text)
-    for text, why in culprits(singles):
-        return wrong(text, [other for other in singles if other != text], why)
+    bad = dict(culprits(singles))
+    for text, why in bad.items():
+        return wrong(text, composed([other for other in singles if other not in bad]), why)
     return one_line(error)
 
 
@@ -127,11 +128,10 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         return compose("config", overrides=list(overrides), return_hydra_config=True)
 
 
-def wrong(text: str, others: Sequence[str], reason: Exception) -> str:
-    """The line for an override that cannot be composed, for a reason that Hydra gave."""
+def wrong(text: str, cfg: DictConfig, reason: Exception) -> str:
+    """The line for an override that cannot be composed with the others, ``cfg``, for a reason that Hydra gave."""
     override = parse(text)
     key = override.key_or_group
-    cfg = best_effort(others)
     choices = {str(name): str(option) for name, option in cfg.hydra.runtime.choices.items()}
     group = key.split("@")[0]
     full = key if override.package is None else f"{key}@{override.package}"
@@ -145,12 +145,6 @@ def wrong(text: str, others: Sequence[str], reason: Exception) -> str:
     if override.type == OverrideType.ADD and OmegaConf.select(cfg, key) is not None:
         return f"{text}: {key} is there already; without + it is set: {text.lstrip('+')}"
     return wrong_key(text, key, cfg, choices)
-
-
-def best_effort(overrides: Sequence[str]) -> DictConfig:
-    """The composition of those overrides that compose."""
-    bad = {text for text, _ in culprits(overrides)}
-    return composed([text for text in overrides if text not in bad])
 
 
 def options_of(group: str) -> list[str]:
