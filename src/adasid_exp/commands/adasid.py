@@ -56,7 +56,13 @@ def dispatch(arguments: Sequence[str]) -> int:
     if "=" in word or word.startswith(("-", "+", "~")):
         word, rest = "run", list(arguments)
     if word in COMMANDS:
-        code: int = import_module(f"adasid_exp.commands.{COMMANDS[word].module}").run(word, rest)
+        try:
+            code: int = import_module(f"adasid_exp.commands.{COMMANDS[word].module}").run(word, rest)
+        except ModuleNotFoundError as error:  # even `doctor` needs some of them
+            if error.name is None or error.name.startswith("adasid_exp"):
+                raise
+            sys.stderr.write(f"error: {error.name} is not installed: pip install -U adasid-exp (`adasid doctor`)\n")
+            return 2
         return code
     near = get_close_matches(word, COMMANDS, n=1)
     hint = f"did you mean `adasid {near[0]}`?" if near else f"there are: {', '.join(COMMANDS)}"
