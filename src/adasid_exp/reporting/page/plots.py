@@ -83,19 +83,30 @@ def drawn(node: Any, name: str, source: Source) -> Figure | None:
 
 @drawn.register
 def _(node: Curves, name: str, source: Source) -> Figure | None:
-    series = list(dict.fromkeys(str(spot.series) for spot in source.spots.values() if spot.x is not None))
-    legend = vega.legend_of(series)
-    plots = []
-    for panel in node.panels:
-        points = [
-            (str(spot.series), float(spot.x), found)
-            for row, spot in source.spots.items()
-            if spot.x is not None and (found := spread_of(source.runs, row, panel["part"], panel["key"]))
-        ]
-        if points:
-            spec = vega.lines(_number(node.x_label), _number(panel["title"]), legend, whiskers=True, points=True)
-            plots.append(_plot(panel["title"], f"{panel['title']} over {node.x_label}", spec, _spread_columns(points)))
+    points = {panel["title"]: list(_on_curves(panel, source)) for panel in node.panels}
+    known = {series for each in points.values() for series, _, _ in each}
+    order = dict.fromkeys(str(spot.series) for spot in source.spots.values())
+    legend = vega.legend_of([series for series in order if series in known])
+    across = _number(node.x_label)
+    plots = [
+        _plot(
+            title,
+            f"{title} over {node.x_label}",
+            vega.lines(across, _number(title), legend, whiskers=True, points=True),
+            _spread_columns(found),
+        )
+        for title, found in points.items()
+        if found
+    ]
     return _figure(source, name, node.title, WHISKERS, legend, plots)
+
+
+def _on_curves(panel: Mapping[str, str], source: Source) -> Iterator[tuple[str, float, Spread]]:
+    """Series, place and figure of each row that is a point of a curve and has run."""
+    for row, spot in source.spots.items():
+        found = spread_of(source.runs, row, panel["part"], panel["key"])
+        if spot.x is not None and found is not None:
+            yield str(spot.series), float(spot.x), found
 
 
 @drawn.register
