@@ -16,7 +16,7 @@ TORCH   ?= $(if $(GPU),torch>=2.11$(comma)<2.16,torch==2.13.0)
 BACKEND ?= $(if $(LINKS),,--torch-backend $(if $(GPU),auto,cpu))
 comma   := ,
 BIN     := $(VENV)/bin
-INSTALL  = $(BIN)/uv pip install -q --python $(BIN)/python $(if $(LINKS),--find-links $(LINKS)) -c constraints.txt "$(TORCH)" -e ".[$(EXTRAS)]"
+INSTALL  = $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python $(if $(LINKS),--find-links $(LINKS)) -c constraints.txt "$(TORCH)" -e ".[$(EXTRAS)]"
 RUN      = OMP_NUM_THREADS=1 $(BIN)/python -m adasid_exp
 
 # DATA: `toy`, `logs:` and a folder of sharded logs (or a URL), or a folder with Beauty in either form.

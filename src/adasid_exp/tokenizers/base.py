@@ -82,7 +82,7 @@ class Tokenizer(nn.Module, ABC):
 
     def forget_catalogue(self) -> bool:
         """Items to come are not those of training, whose numbers they may bear; whether SIDs hung on the catalogue."""
-        hung = [part for part in self.modules() if isinstance(part, ResidualClusters) and len(part.members)]
+        hung = [part for part in self.modules() if isinstance(part, ResidualClusters) and part.by_member]
         for part in hung:
             part.forget_members()
         return bool(hung)

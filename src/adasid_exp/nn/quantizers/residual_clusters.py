@@ -29,7 +29,8 @@ class ResidualClusters(nn.Module):
         super().__init__()
         self.clustering = clustering
         self.register_buffer("words", torch.zeros(levels, size, dim))
-        kept = items if clustering.balanced else 0
+        self.by_member = clustering.balanced
+        kept = items if self.by_member else 0
         self.register_buffer("members", torch.full((kept, levels), PAD, dtype=torch.int32))
 
     def fit(self, vectors: Tensor, index: Tensor, generator: torch.Generator) -> None:
@@ -44,7 +45,7 @@ class ResidualClusters(nn.Module):
 
     def forget_members(self) -> None:
         """Items to come are not those that were clustered: each goes to its nearest centroid."""
-        self.members = self.members[:0]
+        self.members, self.by_member = self.members[:0], False
 
     def encode(self, vectors: Tensor, index: Tensor) -> Tensor:
         """Codes of ``vectors [items, dim]``, int64 ``[items, levels]``."""
@@ -58,7 +59,7 @@ class ResidualClusters(nn.Module):
         residual, levels = vectors, []
         for level, words in enumerate(self.words):
             distances = torch.addmm(words.square().sum(dim=1), residual, words.T, alpha=-2.0)
-            if len(self.members):
+            if self.by_member:
                 distances = with_own_first(distances, self.members[index, level].long())
             levels.append(distances)
             residual = residual - words[distances.argmin(dim=1)]
