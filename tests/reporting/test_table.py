@@ -106,6 +106,17 @@ def test_latex_is_balanced_and_escaped() -> None:
     assert MISSING not in text
 
 
+def test_every_cost_stands_under_its_heading() -> None:
+    # By hand: 250 s of wall time, 200 s of CPU time, 2048 MiB.
+    costs = terminal(make_table())[-1]
+    cells = {str(column.header): next(iter(column.cells)) for column in costs.columns}
+    assert (cells["time, all stages"], cells["CPU time"], cells["peak memory"]) == (
+        "4 min 10 s",
+        "3 min 20 s",
+        "2.0 GiB",
+    )
+
+
 def test_the_terminal_shows_every_block() -> None:
     stream = io.StringIO()
     Console(file=stream, width=120).print(*terminal(make_table()))

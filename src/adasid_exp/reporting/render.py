@@ -23,6 +23,10 @@ def memory(megabytes: float) -> str:
     return f"{megabytes / 1024:.1f} GiB"
 
 
+COST = ("method", "time, all stages", "CPU time", "peak memory")
+"""Headings of the costs."""
+
+
 def _cost(line: Line) -> tuple[str, str, str]:
     cost = line.cost
     if cost is None:
@@ -55,7 +59,7 @@ def markdown(table: Table) -> str:
         text.write("| method | | " + " | ".join(map(str, range(1, 11))) + " |\n" + "|---" * 12 + "|\n")
         for profile in table.profiles:
             text.write(f"| {profile.label} | {profile.title} | {' | '.join(_deciles(profile))} |\n")
-    text.write("\n## Cost\n\n| method | time, all stages | CPU time | peak memory |\n|---|---|---|---|\n")
+    text.write(f"\n## Cost\n\n| {' | '.join(COST)} |\n" + "|---" * len(COST) + "|\n")
     for line in table.lines:
         text.write(f"| {line.label} | {' | '.join(_cost(line))} |\n")
     text.write("\n" + "\n".join(f"- {note}" for note in table.notes) + "\n")
@@ -135,7 +139,7 @@ def terminal(table: Table) -> list[RichTable]:
     if table.profiles:
         tables.append(_profiles(table.profiles))
     costs = RichTable(title="Cost", title_justify="left", header_style="bold")
-    for heading in ("method", "time, all stages", "peak memory"):
+    for heading in COST:
         costs.add_column(heading)
     for line in table.lines:
         costs.add_row(line.label, *_cost(line))
