@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from adasid_exp.stages.base import Stage, plain
 from adasid_exp.stages.building import construct
-from adasid_exp.stages.fitting import Run, outcomes_of, trainer_of
+from adasid_exp.stages.fitting import outcomes_of, run_of, trainer_of
 from adasid_exp.stages.loading import load_task
 from adasid_exp.stages.ranks import first_rank
 from adasid_exp.stages.retrieve import TASK, WEIGHTS, Retrieve, retriever_model, save_results
+from adasid_exp.stages.tracking import begin
 from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Calibrate(Stage):
 
     name = "calibrate"
     version = 1
-    learner = "retriever"
+    learner: ClassVar[str | None] = "retriever"
     objective = Retrieve.objective
 
     @property
@@ -51,14 +52,9 @@ class Calibrate(Stage):
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
         task = load_task(self.cfg, TASK, inputs["dataset"])
         data = task.sequences(batch_size=self.cfg.retriever.fit.batch_size)
-        run = Run(
-            stage=self.name,
-            label=self.label,
-            signature=self.signature,
-            work=work,
-            logs=Path(self.cfg.runs) / "logs",
-        )
-        trainer = trainer_of(self.cfg, plain(self.cfg.retriever.fit), run)
+        begin(self)
+        trainer = trainer_of(self.cfg, plain(self.cfg.retriever.fit), run_of(self, work))
+        loggers, trainer.loggers = trainer.loggers, []  # they hear of the temperature that is taken, not of all
         weights = load_file(inputs["run"] / WEIGHTS)
 
         def module_at(temperature: float) -> Any:
@@ -71,7 +67,9 @@ class Calibrate(Stage):
             for temperature in self.cfg.temperatures
         }
         best = max(tried, key=lambda temperature: tried[temperature][self.objective])
-        module = module_at(best)
+        module, trainer.loggers = module_at(best), loggers
+        for logger in loggers:
+            logger.log_metrics({**tried[best], CHOSEN: best})
         metrics = {**tried[best], **trainer.test(module, datamodule=data, verbose=False)[0], CHOSEN: best}
         rows = outcomes_of(module)
         if first_rank():

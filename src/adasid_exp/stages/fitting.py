@@ -74,6 +74,17 @@ class Run:
         return self.checkpoints / "best.ckpt"
 
 
+def run_of(stage: Stage, work: Path) -> Run:
+    """Names and places of what a stage trains or measures."""
+    return Run(
+        stage=stage.name,
+        label=stage.label,
+        signature=stage.signature,
+        work=work,
+        logs=Path(stage.cfg.runs) / "logs",
+    )
+
+
 def train(stage: Stage, node: DictConfig, model: Any, data: Any, work: Path) -> tuple[L.LightningModule, L.Trainer]:
     """Trains ``model`` as its node's ``fit`` says and returns the module with the weights to keep.
 
@@ -85,13 +96,7 @@ def train(stage: Stage, node: DictConfig, model: Any, data: Any, work: Path) -> 
         work: the stage's work folder.
     """
     fit = plain(node.fit)
-    run = Run(
-        stage=stage.name,
-        label=stage.label,
-        signature=stage.signature,
-        work=work,
-        logs=Path(stage.cfg.runs) / "logs",
-    )
+    run = run_of(stage, work)
     begin(stage)
     trainer = trainer_of(stage.cfg, fit, run)
     data.trainer = trainer  # the loader asks it for the number of ranks
