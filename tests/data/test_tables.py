@@ -294,7 +294,7 @@ def test_the_fingerprint_follows_the_bytes_not_the_place(tmp_path: Path) -> None
 
 def test_the_documented_example_runs_and_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = Path(__file__).parents[2] / "docs" / "data.md"
-    (snippet,) = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    snippet, *_ = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, str(document), "exec"), {})  # noqa: S102 - the document's own example
     raw = read(Path("data/teas"))
