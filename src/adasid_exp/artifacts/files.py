@@ -7,12 +7,29 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from adasid_exp.types import UserError
+
 
 def appear(path: Path, write: Callable[[Path], object]) -> None:
     """A file that appears whole: ``write`` gets the path of another, which is then renamed."""
     unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     write(unfinished)
     os.replace(unfinished, path)
+
+
+def folder_at(path: Path, key: str) -> Path:
+    """A folder that is there and may be written to.
+
+    Raises:
+        UserError: it cannot be made, or is another's; ``key`` is the option that named it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}: cannot write to {path} ({error}); name a folder you own") from error
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{key}: {path} may not be written to; name a folder you own")
+    return path
 
 
 def link(file: Path, target: Path) -> None:

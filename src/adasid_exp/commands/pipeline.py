@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from adasid_exp.artifacts.store import Store, disk_trouble
 from adasid_exp.stages.base import Stage
+from adasid_exp.stages.limits import check_numbers
 from adasid_exp.stages.preemption import RESUMABLE, Preempted, heed_sigterm
 from adasid_exp.stages.progress import memory, spent
 from adasid_exp.stages.quiet import quiet
@@ -34,7 +35,6 @@ def start(cfg: DictConfig) -> float | None:
     """Runs ``cfg.stage``; a person's mistake ends in one line and exit code 2, SIGTERM in one line and 75."""
     quiet()
     heed_sigterm()
-    torch.set_num_threads(cfg.threads)
     code, objective = in_words(cfg, lambda: run(cfg))
     if code:
         sys.exit(code)
@@ -43,6 +43,8 @@ def start(cfg: DictConfig) -> float | None:
 
 def run(cfg: DictConfig) -> float | None:
     """Runs the stage, or, as one of torchrun's or SLURM's other ranks, does what rank 0 says until it is over."""
+    check_numbers(cfg)
+    torch.set_num_threads(cfg.threads)
     talk = conversation() if several(cfg.trainer) else None
     if talk is None:
         return made(cfg)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig
 from safetensors.torch import save_file
@@ -137,24 +139,35 @@ def trainer_of(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> L.Trainer:
         run: names and places.
     """
     environment = [TorchElasticEnvironment()] if several(cfg.trainer) else []
-    trainer = L.Trainer(
-        **_hardware(cfg),
-        plugins=[CheckpointFiles(signature=run.signature), *environment],
-        use_distributed_sampler=False,
-        max_epochs=fit["epochs"],
-        check_val_every_n_epoch=fit["check_every"],
-        gradient_clip_val=fit["gradient_clip"],
-        num_sanity_val_steps=0,
-        logger=training_loggers(cfg, about(run)),
-        callbacks=_callbacks(cfg, fit, run),
-        enable_progress_bar=wants_bar(cfg.progress),
-        enable_model_summary=False,
-        enable_checkpointing=True,
-        log_every_n_steps=1_000_000,  # modules hand their means to the logger once an epoch themselves
-        default_root_dir=run.work,
-    )
+    with _refusals():
+        trainer = L.Trainer(
+            **_hardware(cfg),
+            plugins=[CheckpointFiles(signature=run.signature), *environment],
+            use_distributed_sampler=False,
+            max_epochs=fit["epochs"],
+            check_val_every_n_epoch=fit["check_every"],
+            gradient_clip_val=fit["gradient_clip"],
+            num_sanity_val_steps=0,
+            logger=training_loggers(cfg, about(run)),
+            callbacks=_callbacks(cfg, fit, run),
+            enable_progress_bar=wants_bar(cfg.progress),
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            log_every_n_steps=1_000_000,  # modules hand their means to the logger once an epoch themselves
+            default_root_dir=run.work,
+        )
     trainer._signal_connector = NoSignals()  # type: ignore[assignment]
     return trainer
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What Lightning will not have is the configuration's fault."""
+    try:
+        yield
+    except (MisconfigurationException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"trainer: {reason} (trainer=cpu runs anywhere; adasid doctor says what is here)") from error
 
 
 def fit_module(module: L.LightningModule, data: Any, trainer: L.Trainer, run: Run) -> None:

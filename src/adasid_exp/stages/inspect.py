@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from adasid_exp.artifacts.files import folder_at
 from adasid_exp.artifacts.semantic_ids import SemanticIds
 from adasid_exp.artifacts.store import MANIFEST, Store
 from adasid_exp.data.sequences import Histories
@@ -51,10 +52,9 @@ class Inspect:
         Raises:
             UserError: the table cannot be read, or the data set cannot.
         """
+        out = folder_at(Path(self.cfg.stage.results), "stage.results")
         name, file = self._table(store)
         report = report_of(name, file, self._catalogue(store), self.cfg.stage.category_depth)
-        out = Path(self.cfg.stage.results)
-        out.mkdir(parents=True, exist_ok=True)
         for suffix, text in (("md", markdown(report)), ("csv", csv(report)), ("json", to_json(report))):
             (out / f"{name}.{suffix}").write_text(text, encoding="utf-8")
         console = Console() if Console().is_terminal else Console(width=140)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from adasid_exp.artifacts.files import appear, folder_at
 from adasid_exp.artifacts.store import Store
 from adasid_exp.reporting.dashboard import load_dashboard
 from adasid_exp.reporting.page.content import (
@@ -55,6 +55,8 @@ class Report:
             UserError: nothing is there, an unknown grid was asked for, or the extra `report` is not installed.
         """
         started = time.perf_counter()
+        out = Path(self.cfg.stage.out)
+        folder_at(out.parent, "stage.out")
         found, skipped = self._found(store)
         if not any(each.done for each in found):
             name = self.cfg.data.name
@@ -62,11 +64,7 @@ class Report:
                 f"{store.root} holds no run of a grid on data={name}; make some: stage=reproduce data={name}"
             )
         text = render(self._page(store, found, skipped))
-        out = Path(self.cfg.stage.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = out.with_name(f".{out.name}.{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, out)
+        appear(out, lambda path: path.write_text(text, encoding="utf-8"))
         spent = duration(time.perf_counter() - started)
         log.info("report: %s (%d grids, %.1f MB, %s)", out, len(found), len(text.encode()) / 1e6, spent)
 

@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from adasid_exp.artifacts.files import folder_at
 from adasid_exp.artifacts.provenance import commit, hardware
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Manifest, Store, signature_of
@@ -73,6 +74,7 @@ class Reproduce:
         rows = rows_on(choose_rows(grid, asked.methods), self.cfg.data.name)
         shared = [*own_overrides(), *group_as(self.cfg, grid.name)]
         cells = cells_of(grid, rows, asked.seeds or grid.seeds, shared)
+        out = folder_at(Path(asked.results), "stage.results")  # before hours of work
         started = time.perf_counter()
         failed = self._make(cells, store)
         found = list(comparisons(grid, rows, cells, store))
@@ -80,8 +82,6 @@ class Reproduce:
         command = f"Command: adasid {' '.join(HydraConfig.get().overrides.task)}"
         spent = f"{duration(time.perf_counter() - started)} of wall time for what was not there yet."
         table = replace(table, notes=[*table.notes, f"{command}; {spent}"])
-        out = Path(asked.results)
-        out.mkdir(parents=True, exist_ok=True)
         for suffix, text in (("md", markdown(table)), ("csv", csv(table)), ("tex", latex(table))):
             (out / f"{grid.name}.{suffix}").write_text(text)
         keep_runs(runs, grid.name, out / RUNS)

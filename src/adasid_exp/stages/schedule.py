@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from adasid_exp.artifacts.failures import forget_failure, record_failure
 from adasid_exp.artifacts.store import Store
 from adasid_exp.stages.base import Stage
+from adasid_exp.stages.limits import check_numbers
 from adasid_exp.stages.locations import CONF
 from adasid_exp.stages.preemption import Preempted, heed_sigterm
 from adasid_exp.stages.ranks import GRACE
@@ -49,6 +50,7 @@ def stage_of(overrides: tuple[str, ...]) -> Stage:
     else:
         cfg = deepcopy(_composed(tuple(shared)))
         cfg.seed = int(seed)
+    check_numbers(cfg)
     stage: Stage = get_class(cfg.stage._target_)(cfg)
     if isinstance(stage, Stage):
         _share(stage, {})
