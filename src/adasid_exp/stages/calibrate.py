@@ -67,6 +67,8 @@ class Calibrate(Stage):
             for temperature in self.cfg.temperatures
         }
         best = max(tried, key=lambda temperature: tried[temperature][self.objective])
+        if len(tried) > 1 and best in (min(tried), max(tried)) and best != 1.0:  # 1 is Bayes' rule as it stands
+            log.info("temperatures: the best, %g, is the last of the list: a wider one may have a better", best)
         module, trainer.loggers = module_at(best), loggers
         for logger in loggers:
             logger.log_metrics({**tried[best], CHOSEN: best})
