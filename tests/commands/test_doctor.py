@@ -139,7 +139,7 @@ def test_what_torch_lacks(
 
 
 def test_a_gpu_that_this_build_of_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_checks.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(doctor_checks.shutil, "which", lambda name: f"/programs/{name}")
     check = doctor_checks.gpu_check(machine(gpus=0, cuda=None, bf16=True, gloo=True, nccl=False))
     assert "CPU build" in check.found
     assert "TORCH=" in check.remedy
@@ -198,7 +198,7 @@ def test_data_that_are_not_there_half_there_damaged_and_whole(tmp_path: Path) ->
 
     assert beauty().found == f"nothing in {tmp_path}"
     assert "make data-beauty" in beauty().remedy
-    reviews, meta = (tmp_path / name for name in doctor_checks.PUBLIC)
+    reviews, meta = (tmp_path / name for name in doctor_checks.BEAUTY)
     reviews.write_bytes(b"12345")
     assert "meta_Beauty.json.gz is missing" in beauty().found
     meta.write_bytes(b"")

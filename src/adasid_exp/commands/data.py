@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -47,8 +46,3 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
         return ["stage=prepare", *data, *rest]
     events = [f"stage.simulator.events={found.which}"] if found.which else []
     return ["stage=simulate_logs", *events, *rest]
-
-
-def usage() -> None:
-    """Writes what the command takes."""
-    sys.stdout.write(MORE)

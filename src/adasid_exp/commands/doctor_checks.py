@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import netrc
 import os
 import platform
 import shutil
@@ -13,12 +12,16 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
+from netrc import NetrcParseError
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from adasid_exp.commands.folders import BEAUTY
+from adasid_exp.stages.wandb_login import PUBLIC, in_netrc, netrc_file, variable
 
 PACKAGE = "adasid-exp"
 EXTRAS = {
@@ -38,7 +41,6 @@ EXTRAS = {
 }
 """What each optional part gives."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PUBLIC = ("reviews_Beauty_5.json.gz", "meta_Beauty.json.gz")
 IMAGES = "image_features_Beauty.b"
 RECORD = "downloaded.json"
 HASHED = 64 << 20
@@ -70,13 +72,22 @@ class Check:
     remedy: str = ""
 
 
+def looked_at(topic: str, name: str, *, good: bool, found: str, remedy: str, bad: str = NOTE) -> Check:
+    """A check whose remedy is for the case that it is not good, which its state then calls ``bad``."""
+    return Check(topic=topic, name=name, state=OK if good else bad, found=found, remedy="" if good else remedy)
+
+
 def python_check() -> Iterator[Check]:
     """Python against the package's metadata."""
     wanted = SpecifierSet(metadata.metadata(PACKAGE)["Requires-Python"])
     good = wanted.contains(platform.python_version(), prereleases=True)
-    remedy = "" if good else f"make the environment with Python {wanted}: make PYTHON=python3.12 setup"
-    yield Check(
-        topic="versions", name="python", state=OK if good else LACKS, found=platform.python_version(), remedy=remedy
+    yield looked_at(
+        "versions",
+        "python",
+        good=good,
+        found=platform.python_version(),
+        remedy=f"make the environment with Python {wanted}: make PYTHON=python3.12 setup",
+        bad=LACKS,
     )
 
 
@@ -99,13 +110,14 @@ def library_checks() -> Iterator[Check]:
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
         found = version_of(need.name)
-        good = found is not None and need.specifier.contains(found, prereleases=True)
-        yield Check(
-            topic="versions",
-            name=need.name,
-            state=OK if good else LACKS,
+        good = fits(need)
+        yield looked_at(
+            "versions",
+            need.name,
+            good=good,
             found=(found or "not installed") if good or found is None else f"{found}, wanted {need.specifier}",
-            remedy="" if good else f'pip install "{need.name}{need.specifier}"',
+            remedy=f'pip install "{need.name}{need.specifier}"',
+            bad=LACKS,
         )
 
 
@@ -115,8 +127,8 @@ def extra_checks() -> Iterator[Check]:
         needs = [need for need in requirements() if need.marker and need.marker.evaluate({"extra": extra})]
         wrong = [need.name for need in needs if not fits(need)]
         found = gives if not wrong else f"{gives}: without {', '.join(wrong)}"
-        remedy = f'pip install "{PACKAGE}[{extra}]"' if wrong else ""
-        yield Check(topic="optional", name=extra, state=NOTE if wrong else OK, found=found, remedy=remedy)
+        remedy = f'pip install "{PACKAGE}[{extra}]"'
+        yield looked_at("optional", extra, good=not wrong, found=found, remedy=remedy)
 
 
 def fits(need: Requirement) -> bool:
@@ -130,22 +142,21 @@ def machine_checks() -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Check(topic="machine", name="cores", state=OK, found=f"{cores} for this process of {os.cpu_count()}")
     asked = os.environ.get("OMP_NUM_THREADS")
-    yield Check(
-        topic="machine",
-        name="threads",
-        state=OK if asked == "1" else NOTE,
+    yield looked_at(
+        "machine",
+        "threads",
+        good=asked == "1",
         found=f"OMP_NUM_THREADS={asked}" if asked else "OMP_NUM_THREADS is not set",
-        remedy="" if asked == "1" else "export OMP_NUM_THREADS=1: several processes of one thread beat one of several",
+        remedy="export OMP_NUM_THREADS=1: several processes of one thread beat one of several",
     )
     total, free = memory()
     if total:
-        short = free < GOOD_MEMORY * GIB
-        yield Check(
-            topic="machine",
-            name="memory",
-            state=NOTE if short else OK,
+        yield looked_at(
+            "machine",
+            "memory",
+            good=free >= GOOD_MEMORY * GIB,
             found=f"{free / GIB:.1f} GiB free of {total / GIB:.1f}",
-            remedy="fewer processes at a time: adasid table ... --jobs 1" if short else "",
+            remedy="fewer processes at a time: adasid table ... --jobs 1",
         )
 
 
@@ -197,37 +208,24 @@ def bf16_check(torch: ModuleType) -> Check:
     """Whether bf16 is worth asking for."""
     if torch.cuda.device_count():
         good = bool(torch.cuda.is_bf16_supported(including_emulation=False))
-        found, remedy = ("in hardware", "") if good else ("emulated", "leave trainer.precision=32-true")
-        return Check(topic="devices", name="bf16", state=OK if good else NOTE, found=found, remedy=remedy)
-    path = Path("/proc/cpuinfo")
-    flags = path.read_text() if path.exists() else ""
-    good = "amx_bf16" in flags or "avx512_bf16" in flags
-    return Check(
-        topic="devices",
-        name="bf16",
-        state=OK if good else NOTE,
-        found="this CPU computes in it" if good else "this CPU only emulates it",
-        remedy="" if good else "leave trainer.precision=32-true",
-    )
+        found = "in hardware" if good else "emulated"
+    else:
+        path = Path("/proc/cpuinfo")
+        flags = path.read_text() if path.exists() else ""
+        good = "amx_bf16" in flags or "avx512_bf16" in flags
+        found = "this CPU computes in it" if good else "this CPU only emulates it"
+    return looked_at("devices", "bf16", good=good, found=found, remedy="leave trainer.precision=32-true")
 
 
 def distributed_checks(torch: ModuleType) -> Iterator[Check]:
     """The libraries by which ranks talk."""
     gloo, nccl = torch.distributed.is_gloo_available(), torch.distributed.is_nccl_available()
-    yield Check(
-        topic="devices",
-        name="gloo",
-        state=OK if gloo else NOTE,
-        found="trainer=ddp works" if gloo else "not in this torch",
-        remedy="" if gloo else f"trainer=ddp needs it: {TORCH}",
-    )
-    yield Check(
-        topic="devices",
-        name="nccl",
-        state=OK if nccl else NOTE,
-        found="trainer=ddp_gpu works" if nccl else "not in this torch",
-        remedy="" if nccl else "trainer=ddp_gpu needs the CUDA build of torch; trainer=ddp does not",
-    )
+    lacking = "not in this torch"
+    found, remedy = "trainer=ddp works" if gloo else lacking, f"trainer=ddp needs it: {TORCH}"
+    yield looked_at("devices", "gloo", good=gloo, found=found, remedy=remedy)
+    remedy = "trainer=ddp_gpu needs the CUDA build of torch; trainer=ddp does not"
+    found = "trainer=ddp_gpu works" if nccl else lacking
+    yield looked_at("devices", "nccl", good=nccl, found=found, remedy=remedy)
 
 
 def disk_checks(runs: Path) -> Iterator[Check]:
@@ -257,26 +255,25 @@ def credential_checks() -> Iterator[Check]:
     mode = os.environ.get("WANDB_MODE")
     where = wandb_login()
     how = f", WANDB_MODE={mode}" if mode else ""
-    yield Check(
-        topic="credentials",
-        name="wandb",
-        state=OK if where else NOTE,
+    yield looked_at(
+        "credentials",
+        "wandb",
+        good=where is not None,
         found=f"{where or 'no login: logger=wandb stays offline'}{how}",
-        remedy="" if where else "`wandb login`, or set WANDB_API_KEY; `wandb sync` sends offline runs later",
+        remedy="`wandb login`, or set WANDB_API_KEY; `wandb sync` sends offline runs later",
     )
 
 
 def wandb_login() -> str | None:
     """Where the credentials are; None without."""
-    if os.environ.get("WANDB_API_KEY"):
-        return "WANDB_API_KEY is set"
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    name = variable()
+    if name:
+        return f"{name} is set"
     try:
-        known = path.is_file() and netrc.netrc(path).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
+        host = in_netrc([urlsplit(os.environ.get("WANDB_BASE_URL", f"https://{PUBLIC}")).netloc])
+    except (OSError, NetrcParseError):
         return None
-    return f"{host} in {path}" if known else None
+    return f"{host} in {netrc_file()}" if host else None
 
 
 def data_checks(folder: Path) -> Iterator[Check]:
@@ -287,28 +284,26 @@ def data_checks(folder: Path) -> Iterator[Check]:
     """
     yield Check(topic="data", name="toy", state=OK, found="generated, needs no files: adasid table table2 --data toy")
     tables = [path for name in ("interactions", "items") for path in folder.glob(f"{name}.*")]
-    public = [folder / name for name in PUBLIC if (folder / name).is_file()]
+    public = [folder / name for name in BEAUTY if (folder / name).is_file()]
     if not tables and not public:
         remedy = "make data-beauty where there is a network, or name its folder: adasid doctor --data FOLDER"
         yield Check(topic="data", name="beauty", state=NOTE, found=f"nothing in {folder}", remedy=remedy)
         return
     found = public or tables
-    lacking = sorted(set(PUBLIC) - {path.name for path in public}) if public else lacking_tables(tables)
+    lacking = sorted(set(BEAUTY) - {path.name for path in public}) if public else lacking_tables(tables)
     damaged = [path.name for path in found if not as_recorded(path)]
     names = ", ".join(f"{path.name} {path.stat().st_size / 2**20:.1f} MiB" for path in found)
     problem = [f"{name} is missing" for name in lacking] + [f"{name} is not what was downloaded" for name in damaged]
-    state = NOTE if problem else OK
-    remedy = "delete what is damaged, then make data-beauty" if problem else ""
-    yield Check(
-        topic="data", name="beauty", state=state, found="; ".join([f"{folder}: {names}", *problem]), remedy=remedy
-    )
+    text = "; ".join([f"{folder}: {names}", *problem])
+    remedy = "delete what is damaged, then make data-beauty"
+    yield looked_at("data", "beauty", good=not problem, found=text, remedy=remedy)
     vision = [path for path in (folder / IMAGES, *folder.glob("vision*.npy")) if path.is_file()]
-    yield Check(
-        topic="data",
-        name="images",
-        state=OK if vision else NOTE,
+    yield looked_at(
+        "data",
+        "images",
+        good=bool(vision),
         found=vision[0].name if vision else "no image features: text and attributes are the content",
-        remedy="" if vision else "make data-beauty fetches them (4 GB); modalities=text_vision uses them",
+        remedy="make data-beauty fetches them (4 GB); modalities=text_vision uses them",
     )
 
 
@@ -335,21 +330,12 @@ def tool_checks() -> Iterator[Check]:
     """Programs beside Python."""
     named = os.environ.get("ADASID_CHROMIUM")
     browser = named if named and Path(named).exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
-    yield Check(
-        topic="programs",
-        name="browser",
-        state=OK if browser else NOTE,
-        found=browser or "none found: reports are made all the same, their tests are skipped",
-        remedy="" if browser else "install chromium, or set ADASID_CHROMIUM=PATH",
-    )
+    found = browser or "none found: reports are made all the same, their tests are skipped"
+    remedy = "install chromium, or set ADASID_CHROMIUM=PATH"
+    yield looked_at("programs", "browser", good=browser is not None, found=found, remedy=remedy)
     git = shutil.which("git")
-    yield Check(
-        topic="programs",
-        name="git",
-        state=OK if git else NOTE,
-        found=git or "none: artifacts record the version instead of the commit",
-        remedy="" if git else "install git",
-    )
+    found = git or "none: artifacts record the version instead of the commit"
+    yield looked_at("programs", "git", good=git is not None, found=found, remedy="install git")
 
 
 def all_checks(runs: Path, data: Path) -> list[Check]:

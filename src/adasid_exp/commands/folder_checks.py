@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,7 +21,7 @@ from adasid_exp.data.amazon_images import read_images
 from adasid_exp.data.amazon_metadata import read_meta
 from adasid_exp.data.amazon_reviews import read_reviews
 from adasid_exp.data.beauty import IMAGES, META, REVIEWS, Beauty
-from adasid_exp.data.log_embeddings import VectorShard, read_header, survey_embeddings
+from adasid_exp.data.log_embeddings import blocks, survey_embeddings
 from adasid_exp.data.log_events import read_chunk
 from adasid_exp.data.log_items import Catalogue, open_catalogue, save_catalogue
 from adasid_exp.data.log_source import LogSource
@@ -51,7 +51,7 @@ from adasid_exp.stages.locations import CONF
 from adasid_exp.types import UserError
 
 AT_ONCE = 1 << 20
-"""Rows of events, and values of an embedding shard in units of 64 bytes, that are in memory at once."""
+"""Rows of events that are in memory at once."""
 ENOUGH = 3
 """Interactions that leave-one-out needs of a user: one to learn from, one to validate on, one to test on."""
 
@@ -297,24 +297,6 @@ def catalogue_of(source: LogSource, items: Any, survey: Survey, found: Findings)
     with TemporaryDirectory() as folder:
         save_catalogue(source, items, survey.item_type, Path(folder), found)
         return open_catalogue(Path(folder))
-
-
-def blocks(source: LogSource, shard: VectorShard) -> Iterator[tuple[int, np.ndarray]]:
-    """An embedding shard in blocks, each with the number of rows above it.
-
-    Raises:
-        UserError: the shard ends early.
-    """
-    width = shard.dim * shard.dtype.itemsize
-    most = max(1, 64 * AT_ONCE // max(1, width))
-    with source.open(shard.name) as stream:
-        read_header(stream)
-        for above in range(0, shard.rows, most):
-            rows = min(most, shard.rows - above)
-            data = stream.read(rows * width)
-            if len(data) != rows * width:
-                raise UserError(f"{source.place(shard.name)} ends before row {above + rows}; write the shard again")
-            yield above, np.frombuffer(data, dtype=shard.dtype).reshape(rows, shard.dim)
 
 
 def data_node(name: str, folder: Path, overrides: Sequence[str]) -> DictConfig:

@@ -146,14 +146,19 @@ def copy_shard(source: LogSource, shard: VectorShard, keep: np.ndarray, file: Pa
     dtype = np.float16 if shard.dtype == np.float16 else np.float32
     out = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=(int(keep.sum()), shard.dim))
     done = 0
-    for first, block in _blocks(source, shard):
+    for first, block in blocks(source, shard):
         kept = _finite(block.astype(dtype), source.place(shard.name), first, bad)[keep[first : first + len(block)]]
         out[done : done + len(kept)] = kept
         done += len(kept)
     out.flush()
 
 
-def _blocks(source: LogSource, shard: VectorShard) -> Iterator[tuple[int, np.ndarray]]:
+def blocks(source: LogSource, shard: VectorShard) -> Iterator[tuple[int, np.ndarray]]:
+    """An embedding shard in blocks of `BLOCK` bytes, each with the number of rows above it.
+
+    Raises:
+        UserError: the shard ends early.
+    """
     width = shard.dim * shard.dtype.itemsize
     most = max(1, BLOCK // max(1, width))
     with source.open(shard.name) as stream:

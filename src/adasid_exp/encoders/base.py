@@ -11,6 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from adasid_exp.artifacts.store import file_digest
+
 Row = Mapping[str, object]
 """One item: its columns by name, ``item_id`` among them; a missing value is ``None`` or absent."""
 
@@ -57,5 +59,4 @@ def digest(files: Iterable[Path]) -> str:
 @cache
 def _file_digest(path: Path, size: int, modified: int) -> str:
     """sha256 of a file, read once a process while it stays the same: every cell of a grid asks for its weights."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)

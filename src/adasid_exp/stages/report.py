@@ -13,9 +13,7 @@ from omegaconf import DictConfig
 from adasid_exp.artifacts.files import appear, folder_at
 from adasid_exp.artifacts.store import Store
 from adasid_exp.reporting.dashboard import load_dashboard
-from adasid_exp.reporting.page.content import (
-    Page,
-)
+from adasid_exp.reporting.page.content import Page
 from adasid_exp.reporting.page.html import render
 from adasid_exp.reporting.render import duration
 from adasid_exp.stages.base import plain

@@ -11,14 +11,10 @@ from typing import Any
 
 from hydra.utils import instantiate
 
+from adasid_exp.artifacts.files import appear
 from adasid_exp.artifacts.results import METRICS
 from adasid_exp.artifacts.store import Store, signature_of
-from adasid_exp.reporting.page.content import (
-    GridView,
-    Mark,
-    RunView,
-    Test,
-)
+from adasid_exp.reporting.page.content import GridView, Mark, RunView, Test
 from adasid_exp.reporting.page.plots import Source, cost_plot, dot_plots, drawn, forest_plots, strata_plots
 from adasid_exp.reporting.plots import RESAMPLED, Dots, over_users
 from adasid_exp.reporting.statistics import Difference
@@ -109,7 +105,7 @@ def _keep(uncertain: Uncertain, path: Path) -> None:
     tree = {"comparisons": [asdict(one) for one in uncertain.comparisons], "over_users": halves}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(tree))
+        appear(path, lambda draft: draft.write_text(json.dumps(tree)))
     except OSError as error:
         log.info("comparisons are not kept for next time: %s", error)
 

@@ -7,12 +7,12 @@ All calls of wandb stand here, and nothing here runs unless ``logger`` names it.
 from __future__ import annotations
 
 import logging
-import netrc
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.util import Finalize
+from netrc import NetrcParseError
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from adasid_exp.artifacts.store import MANIFEST
 from adasid_exp.stages.ranks import first_rank
 from adasid_exp.stages.recording import About, Outcome, Source
+from adasid_exp.stages.wandb_login import PUBLIC, in_netrc, netrc_file, variable
 from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -37,9 +38,6 @@ CURVES = {
     "val/logloss*": (EPOCH, "min,last"),
 }
 """Axis and summary of curves by the start of their names; without one the summary is the last value itself."""
-
-PUBLIC = "api.wandb.ai"
-"""The public server, as netrc files name it."""
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
 MODES = (ONLINE, OFFLINE, DISABLED)
@@ -229,18 +227,14 @@ class WandbRuns:
 
 def logged_in() -> bool:
     """Whether wandb has credentials: in the environment, or for its server in the netrc file."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+    if variable():
         return True
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     hosts = {urlsplit(base_url()).netloc, *(() if "WANDB_BASE_URL" in os.environ else (PUBLIC,))}
     try:
-        known = netrc.netrc(path)
-    except FileNotFoundError:
+        return in_netrc(hosts) is not None
+    except (OSError, NetrcParseError) as error:
+        log.warning("wandb: %s cannot be read (%s), so no login was found", netrc_file(), error)
         return False
-    except (OSError, netrc.NetrcParseError) as error:
-        log.warning("wandb: %s cannot be read (%s), so no login was found", path, error)
-        return False
-    return any(known.authenticators(host) is not None for host in hosts)
 
 
 def base_url() -> str:
