@@ -20,5 +20,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated.*")
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides.*")
+    # A machine may have SLURM without this process being one of its jobs.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system.*")
     # Every rank computes what it logs from what all have gathered: there is nothing left to reduce.
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
