@@ -51,11 +51,13 @@ class ItemBatch(TensorRecord):
         index: catalogue index, int64 ``[items]``.
         features: raw (not standardised) embedding of each modality, float32 ``[items, dim]`` by modality name.
         count: interactions in the task's training part, int64 ``[items]``.
+        shares: items of every rank's batch of the same step, where a loader says so.
     """
 
     index: Tensor
     features: Mapping[str, Tensor]
     count: Tensor
+    shares: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

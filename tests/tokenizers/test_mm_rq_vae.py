@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from adasid_exp.functional.mmd import mmd
-from adasid_exp.nn.losses.alignment import two_way
+from adasid_exp.nn.losses.alignment import offered, two_way
 from adasid_exp.nn.losses.matching import ContrastiveMatching, MatchedReconstruction, MmdMatching, NoMatching
 from adasid_exp.nn.quantizers.gradient import GradientCodebook
 from adasid_exp.tokenizers.mm_rq_vae import MmRqVae, share_length
@@ -102,7 +102,7 @@ def test_terms_by_hand():
     torch.testing.assert_close(terms["reconstruction"], sum(errors) / 3)
     distances = [mmd(coded[name].decoded[:100], targets[name][:100]) for name in order]
     torch.testing.assert_close(terms["mmd"], 2 * sum(distances) / 3)
-    pairs = [two_way(coded["behavior"].straight, coded[name].straight, 0.07).mean() for name in order[1:]]
+    pairs = [two_way(*offered(coded["behavior"].straight, coded[name].straight), 0.07).mean() for name in order[1:]]
     torch.testing.assert_close(terms["align_behavior"], 0.5 * sum(pairs) / 3)
     assert terms.keys() == {"reconstruction", "mmd", "align_behavior", "quantization"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -34,6 +36,13 @@ class ItemTable:
         )
 
 
+class ItemLoader(TableLoader[ItemBatch]):
+    """A `TableLoader` whose batches say how many items each rank has."""
+
+    def handed(self, batch: ItemBatch, shares: np.ndarray) -> ItemBatch:
+        return replace(batch, shares=tuple(shares.tolist()))
+
+
 class ItemDataModule(TableDataModule):
     """Every item once an epoch, in near-equal batches, shuffled by (seed, epoch).
 
@@ -56,7 +65,7 @@ class ItemDataModule(TableDataModule):
             self._items = self._embeddings.batch().to(device)
         return self._items
 
-    def train_dataloader(self) -> TableLoader[ItemBatch]:
+    def train_dataloader(self) -> ItemLoader:
         """Distinct items; each rank takes its part of the same permutation."""
         table, order = ItemTable(items=self.items), Shuffled(seed=self._seed)
-        return TableLoader(table=table, order=order, batch_size=self._batch_size, place=self.place)
+        return ItemLoader(table=table, order=order, batch_size=self._batch_size, place=self.place)

@@ -224,7 +224,12 @@ class TableLoader(EpochLoader[Batch]):
         borders = cuts(self.rows, steps * world)
         for step in plan.steps[start:].tolist():
             part = step * world + self.place.rank
-            yield self.table.take(plan.rows[borders[part] : borders[part + 1]])
+            batch = self.table.take(plan.rows[borders[part] : borders[part + 1]])
+            yield self.handed(batch, np.diff(borders[step * world : (step + 1) * world + 1]))
+
+    def handed(self, batch: Batch, shares: np.ndarray) -> Batch:
+        """The batch as it is given out, where the ranks' batches of this step have ``shares [ranks]`` rows."""
+        return batch
 
 
 class TableDataModule(LightningDataModule):

@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.functional.interactions import COLDEST, distinct_info_nce, first_seen
-from adasid_exp.functional.ranks import gathered, mean_over_ranks, mse_over_ranks
+from adasid_exp.functional.ranks import (
+    gathered,
+    gathered_together,
+    mean_over_ranks,
+    mse_over_ranks,
+    shared_rows,
+    shares_of,
+)
 from adasid_exp.functional.standardize import column_moments, z_score
 from adasid_exp.functional.straight_through import straight_through
 from adasid_exp.nn.disentangled_cf import DisentangledCF
@@ -77,17 +84,18 @@ class InteractionAlignment(nn.Module, ABC):
 
     def forward(self, semantic: Semantic, quantize: bool) -> dict[str, Tensor]:
         """The step's terms by name."""
-        return self.terms(self.interactions.draw(self.pairs), semantic, quantize)
+        with shared_rows(shares_of(self.pairs)):
+            return self.terms(self.interactions.draw(self.pairs), semantic, quantize)
 
     def contrast(self, terms: Sequence[Term]) -> Tensor:
         """The weighted sum of the terms' losses."""
-        candidates = [gathered(term.candidates) for term in terms]
+        candidates, first = gathered_together(*(term.candidates for term in terms))
         losses = distinct_info_nce(
             torch.stack([term.anchor for term in terms]),
-            torch.stack([rows for rows, _ in candidates]),
+            torch.stack(candidates),
             torch.stack([term.distinct for term in terms]),
             temperature=self.temperature,
-            first=candidates[0][1],
+            first=first,
         )
         means = mean_over_ranks(losses, 1)
         return self.weight * torch.stack([term.share * loss for term, loss in zip(terms, means, strict=True)]).sum()
@@ -125,9 +133,10 @@ class BehaviorAlignment(InteractionAlignment):
         own, other = semantic(torch.cat([drawn.item, drawn.other_item])).chunk(2)
         behavior = self.projection(F.embedding(drawn.item, self.behavior))
         items = self.interactions.items
+        one_item, other_items = new_among_all((drawn.item, items), (drawn.other_item, items))
         terms = [
-            Term(anchor=own, candidates=behavior, distinct=new_among_all(drawn.item, items), share=1.0),
-            Term(anchor=own, candidates=other, distinct=new_among_all(drawn.other_item, items), share=1.0),
+            Term(anchor=own, candidates=behavior, distinct=one_item, share=1.0),
+            Term(anchor=own, candidates=other, distinct=other_items, share=1.0),
         ]
         return {"align": self.contrast(terms)}
 
@@ -202,10 +211,13 @@ class DualAlignment(InteractionAlignment):
         user, other_user = users.chunk(2)
         item, other_item = items.chunk(2)
         interest, liked = self.interest(self.cf.interest(drawn.user)), self.property(self.cf.property(drawn.item))
-        one_user = new_among_all(drawn.user, self.interactions.users)
-        one_item = new_among_all(drawn.item, self.interactions.items)
-        other_users = new_among_all(drawn.other_user, self.interactions.users)
-        other_items = new_among_all(drawn.other_item, self.interactions.items)
+        log = self.interactions
+        one_user, one_item, other_users, other_items = new_among_all(
+            (drawn.user, log.users),
+            (drawn.item, log.items),
+            (drawn.other_user, log.users),
+            (drawn.other_item, log.items),
+        )
         return [
             Term(anchor=user, candidates=liked, distinct=one_item, share=0.5),
             Term(anchor=liked, candidates=user, distinct=one_user, share=0.5),
@@ -225,9 +237,10 @@ class DualAlignment(InteractionAlignment):
         return self.content[known[chosen.to(known.device)]]
 
 
-def new_among_all(ids: Tensor, size: int) -> Tensor:
-    """`first_seen` among the ids of all ranks."""
-    return first_seen(gathered(ids)[0], size)
+def new_among_all(*drawn: tuple[Tensor, int]) -> list[Tensor]:
+    """`first_seen` among the ids ``[rows]`` of all ranks, for each ids and the number of ids there are."""
+    everyone, _ = gathered(torch.stack([ids for ids, _ in drawn], dim=1))
+    return [first_seen(ids, size) for ids, (_, size) in zip(everyone.unbind(1), drawn, strict=True)]
 
 
 def coded_apart(network: ResidualAutoencoder, vectors: Tensor, quantize: bool) -> Tensor:

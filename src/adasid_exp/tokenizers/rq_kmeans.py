@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adasid_exp.functional.contrastive import log_partition, similarities
-from adasid_exp.functional.ranks import gathered, mean_over_ranks, ratio_over_ranks
+from adasid_exp.functional.ranks import gathered_together, mean_over_ranks, ratio_to_total
 from adasid_exp.nn.clustering import Clustering
 from adasid_exp.nn.mlp import MLP
 from adasid_exp.nn.positives import Positives
@@ -98,10 +98,10 @@ class RqKmeans(TrainableTokenizer):
         content = self.side_by_side(items)
         vectors = F.normalize(self.encoder(content), dim=1)
         partners = F.normalize(self.encoder(self.content.index_select(0, drawn)), dim=1)
-        candidates, first = gathered(partners)
+        (candidates, offered, paired), first = gathered_together(partners, drawn, known)
         logits = similarities(vectors, candidates, self.temperature)
-        logits = logits.masked_fill(false_negatives(items.index, gathered(drawn)[0], first), -torch.inf)
-        contrast = ratio_over_ranks((log_partition(logits, first, dim=1) * known).sum(), known.sum())
+        logits = logits.masked_fill(false_negatives(items.index, offered, first), -torch.inf)
+        contrast = ratio_to_total((log_partition(logits, first, dim=1) * known).sum(), paired.sum())
         return {"contrast": contrast, "reconstruction": self.reconstruction * self.error(vectors, content)}
 
     @torch.no_grad()

@@ -8,7 +8,15 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from adasid_exp.functional.ranks import from_first_rank, over_ranks, ranks, share_of
+from adasid_exp.functional.ranks import (
+    LaterSums,
+    from_first_rank,
+    over_ranks,
+    ranks,
+    rows_by_rank,
+    share_of,
+    shared_rows,
+)
 from adasid_exp.nn.metrics.codebook import CodebookUsage, SidCollisions
 from adasid_exp.tokenizers.base import TrainableTokenizer, in_chunks, part_of
 from adasid_exp.training.clipping import ClippedModule
@@ -54,6 +62,7 @@ class TokenizerModule(ClippedModule):
         self.warmup_steps, self.floor = warmup_steps, floor
         self.bypass_steps = min(bypass_steps, int(LONGEST_WARMUP * total_steps))
         self.scalars = ScalarMeans()
+        self.sums = LaterSums()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = adamw(self.model, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
@@ -68,10 +77,14 @@ class TokenizerModule(ClippedModule):
             self.agree()
 
     def training_step(self, batch: ItemBatch, batch_idx: int) -> Tensor:
-        losses = self.model.losses(batch)
+        with shared_rows(batch.shares or rows_by_rank(len(batch.index))), self.sums:
+            losses = self.model.losses(batch)
         total = torch.stack(list(losses.values())).sum()
         self.scalars.add({**losses, "total": total})
         return total
+
+    def on_after_backward(self) -> None:
+        self.sums.read()
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         # Here and not in on_train_batch_end: a checkpoint within an epoch is written before that hook.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -11,31 +12,47 @@ from torch import Tensor, nn
 
 from adasid_exp.functional.alignment import alignment_weight
 from adasid_exp.functional.contrastive import info_nce, symmetric_info_nce
-from adasid_exp.functional.ranks import gathered, mean_over_ranks, ranks
+from adasid_exp.functional.ranks import gathered_together, mean_over_ranks, ranks
 
-Anchor = Callable[[Tensor, Tensor, float], Tensor]
-"""(behavior ``[items, dim]``, content ``[items, dim]``, temperature) to a loss ``[items]``."""
+
+@dataclass(frozen=True, kw_only=True)
+class Offered:
+    """A view of items, as anchors and as candidates.
+
+    Attributes:
+        own: this rank's, ``[items, dim]``.
+        everyone: all ranks', ``[candidates, dim]``.
+        first: where the own ones begin among them.
+    """
+
+    own: Tensor
+    everyone: Tensor
+    first: int
+
+
+Anchor = Callable[[Tensor, Offered, float], Tensor]
+"""(behavior ``[items, dim]``, content, temperature) to a loss ``[items]``."""
 
 
 class BehaviorAnchor(nn.Module):
     """Eq. 16: an item's behavior is to find its own content among the batch's."""
 
-    def forward(self, behavior: Tensor, content: Tensor, temperature: float) -> Tensor:
+    def forward(self, behavior: Tensor, content: Offered, temperature: float) -> Tensor:
         return one_way(behavior, content, temperature)
 
 
 class ContentAnchor(nn.Module):
     """The paper's third version: an item's content is to find its own behavior."""
 
-    def forward(self, behavior: Tensor, content: Tensor, temperature: float) -> Tensor:
-        return one_way(content, behavior, temperature)
+    def forward(self, behavior: Tensor, content: Offered, temperature: float) -> Tensor:
+        return one_way(content.own, offered(behavior)[0], temperature)
 
 
 class BothAnchors(nn.Module):
     """Both directions, summed."""
 
-    def forward(self, behavior: Tensor, content: Tensor, temperature: float) -> Tensor:
-        return two_way(behavior, content, temperature)
+    def forward(self, behavior: Tensor, content: Offered, temperature: float) -> Tensor:
+        return two_way(offered(behavior)[0], content, temperature)
 
 
 class ContentSum(nn.Module):
@@ -45,9 +62,9 @@ class ContentSum(nn.Module):
         super().__init__()
         self.anchor = anchor
 
-    def forward(self, behavior: Tensor, contents: Mapping[str, Tensor], temperature: float) -> Tensor:
+    def forward(self, behavior: Tensor, contents: Sequence[Offered], temperature: float) -> Tensor:
         """``[items, dim]`` each, to a loss ``[items]``."""
-        return self.anchor(behavior, torch.stack(tuple(contents.values())).sum(0), temperature)
+        return self.anchor(behavior, total(contents), temperature)
 
 
 class Pairwise(nn.Module):
@@ -57,9 +74,9 @@ class Pairwise(nn.Module):
         super().__init__()
         self.anchor = anchor
 
-    def forward(self, behavior: Tensor, contents: Mapping[str, Tensor], temperature: float) -> Tensor:
+    def forward(self, behavior: Tensor, contents: Sequence[Offered], temperature: float) -> Tensor:
         """``[items, dim]`` each, to a loss ``[items]``."""
-        terms = [self.anchor(behavior, content, temperature) for content in contents.values()]
+        terms = [self.anchor(behavior, content, temperature) for content in contents]
         return torch.stack(terms).sum(0)
 
 
@@ -89,10 +106,10 @@ class Alignment(nn.Module, ABC):
             projections: h ``[items, dim]`` of ``behavior`` and of every content modality.
             richness: in ``[0, 1]``, ``[items]``.
         """
-        contents = {name: h for name, h in projections.items() if name != "behavior"}
+        contents = offered(*(h for name, h in projections.items() if name != "behavior"))
         aligned = self.pairing(projections["behavior"], contents, self.temperature)
         terms = {"align_behavior": self.weight * mean_over_ranks(self.strength(richness) * aligned)}
-        pairs = [two_way(a, b, self.temperature) for a, b in combinations(contents.values(), 2)]
+        pairs = [two_way(a, b, self.temperature) for a, b in combinations(contents, 2)]
         if pairs:
             terms["align_content"] = self.weight * mean_over_ranks(torch.stack(pairs).sum(0))
         return terms
@@ -133,14 +150,26 @@ class NoAlignment(nn.Module):
         return {}
 
 
-def one_way(anchor: Tensor, other: Tensor, temperature: float) -> Tensor:
+def offered(*views: Tensor) -> list[Offered]:
+    """Views ``[items, dim]`` with the candidates of all ranks, exchanged together."""
+    everyone, first = gathered_together(*views)
+    return [Offered(own=own, everyone=rows, first=first) for own, rows in zip(views, everyone, strict=True)]
+
+
+def total(views: Sequence[Offered]) -> Offered:
+    """The sum of views."""
+    own = torch.stack([view.own for view in views]).sum(0)
+    everyone = own if ranks() == 1 else torch.stack([view.everyone for view in views]).sum(0)
+    return Offered(own=own, everyone=everyone, first=views[0].first)
+
+
+def one_way(anchor: Tensor, other: Offered, temperature: float) -> Tensor:
     """InfoNCE of ``anchor [items, dim]`` with the candidates of all ranks, ``[items]``."""
-    candidates, first = gathered(other)
-    return info_nce(anchor, candidates, temperature=temperature, first=first)
+    return info_nce(anchor, other.everyone, temperature=temperature, first=other.first)
 
 
-def two_way(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE of two views ``[items, dim]`` with the candidates of all ranks, ``[items]``."""
+def two_way(left: Offered, right: Offered, temperature: float) -> Tensor:
+    """Symmetric InfoNCE of two views with the candidates of all ranks, ``[items]``."""
     if ranks() == 1:
-        return symmetric_info_nce(left, right, temperature=temperature)
-    return one_way(left, right, temperature) + one_way(right, left, temperature)
+        return symmetric_info_nce(left.own, right.own, temperature=temperature)
+    return one_way(left.own, right, temperature) + one_way(right.own, left, temperature)

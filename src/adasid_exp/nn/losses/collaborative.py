@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adasid_exp.functional.ranks import gathered, ratio_over_ranks
+from adasid_exp.functional.ranks import gathered_together, ratio_to_total
 
 
 class Collaborative(nn.Module):
@@ -32,18 +32,18 @@ class Collaborative(nn.Module):
 
         An item without interactions has no behavior: where ``seen [items]`` is false it is neither asked nor offered.
         """
-        candidates, first = gathered(self.projection(behavior))
-        offered, _ = gathered(seen)
+        (candidates, offered), first = gathered_together(self.projection(behavior), seen)
         return {"collaborative": self.weight * collaborative_loss(latents, candidates, seen, offered, first)}
 
 
 def collaborative_loss(latents: Tensor, candidates: Tensor, asked: Tensor, offered: Tensor, first: int) -> Tensor:
     """Cross entropy of latents ``[items, dim]`` with candidate ``first + i`` of ``[candidates, dim]``; a scalar.
 
-    Mean over the rows of all ranks that are ``asked [items]``, against candidates that are ``offered [candidates]``.
+    Mean over the rows of all ranks that are ``asked [items]``, against candidates that are ``offered [candidates]``:
+    the rows that some rank asks.
     """
     closed = torch.where(offered, 0.0, torch.finfo(latents.dtype).min / 2).to(latents.dtype)
     logits = torch.addmm(closed, latents, candidates.T)
     positives = first + torch.arange(len(latents), device=latents.device)
     losses = F.cross_entropy(logits, positives, reduction="none")
-    return ratio_over_ranks(torch.where(asked, losses, 0.0).sum(), asked.sum())
+    return ratio_to_total(torch.where(asked, losses, 0.0).sum(), offered.sum())

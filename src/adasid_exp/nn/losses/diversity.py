@@ -60,7 +60,7 @@ class Diversity(nn.Module):
         first, total = place_among(items)
         draws = torch.rand(total, levels, generator=generator)[first : first + items].to(codes.device)
         partners = cluster_partners(codes, self.clusters, draws)
-        return {"diversity": self.weight * mean_over_ranks(diversity_loss(words, codes, partners))}
+        return {"diversity": self.weight * mean_over_ranks(diversity_loss(words, codes, partners).T)}
 
     @torch.no_grad()
     def start(self, words: Tensor, generator: torch.Generator) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from adasid_exp.functional.mmd import mmd
-from adasid_exp.functional.ranks import gathered, mean_over_ranks
-from adasid_exp.nn.losses.alignment import two_way
+from adasid_exp.functional.ranks import gathered_together, mean_over_ranks
+from adasid_exp.nn.losses.alignment import offered, two_way
 
 
 class MatchedReconstruction(nn.Module):
@@ -30,7 +30,7 @@ class MatchedReconstruction(nn.Module):
         """Terms by name, from the mean squared ``error`` and vectors ``[items, dim]`` by modality; mean over these."""
         terms = {"reconstruction": self.squared_error * error} if self.squared_error else {}
         if self.mmd:
-            distances = [mmd_over_ranks(values, targets[name], self.items) for name, values in decoded.items()]
+            distances = mmds_over_ranks([(values, targets[name]) for name, values in decoded.items()], self.items)
             terms["mmd"] = self.mmd * torch.stack(distances).mean()
         return terms
 
@@ -49,7 +49,8 @@ class ContrastiveMatching(nn.Module):
 
     def forward(self, behavior: Tensor, contents: Sequence[Tensor]) -> dict[str, Tensor]:
         """Term by name, from vectors ``[items, dim]``."""
-        pairs = [mean_over_ranks(two_way(behavior, content, self.temperature)) for content in contents]
+        anchor, *others = offered(behavior, *contents)
+        pairs = [mean_over_ranks(two_way(anchor, other, self.temperature)) for other in others]
         return summed("align_behavior", self.weight, pairs)
 
 
@@ -66,7 +67,8 @@ class MmdMatching(nn.Module):
 
     def forward(self, behavior: Tensor, contents: Sequence[Tensor]) -> dict[str, Tensor]:
         """Term by name, from vectors ``[items, dim]``."""
-        return summed("align_behavior", self.weight, [mmd_over_ranks(behavior, content, None) for content in contents])
+        pairs = mmds_over_ranks([(behavior, content) for content in contents], None)
+        return summed("align_behavior", self.weight, pairs)
 
 
 class NoMatching(nn.Module):
@@ -84,6 +86,9 @@ def summed(name: str, weight: float, pairs: Sequence[Tensor]) -> dict[str, Tenso
     return {name: weight * torch.stack(list(pairs)).sum() / (1 + len(pairs))}
 
 
-def mmd_over_ranks(left: Tensor, right: Tensor, items: int | None) -> Tensor:
+def mmds_over_ranks(pairs: Sequence[tuple[Tensor, Tensor]], items: int | None) -> list[Tensor]:
     """MMD of all ranks' rows ``[items, dim]``, of the first ``items`` if a number is given; the same on each rank."""
-    return mmd(gathered(left)[0][:items], gathered(right)[0][:items])
+    if not pairs:
+        return []
+    everyone, _ = gathered_together(*(view for pair in pairs for view in pair))
+    return [mmd(left[:items], right[:items]) for left, right in zip(everyone[::2], everyone[1::2], strict=True)]

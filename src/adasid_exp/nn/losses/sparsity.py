@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from adasid_exp.functional.ranks import gathered, mean_over_ranks, over_ranks
+from adasid_exp.functional.ranks import gathered_together, mean_over_ranks, sum_later
 from adasid_exp.functional.sparsity import (
     bucket_edges,
     bucket_sums,
@@ -202,15 +202,20 @@ class SparsityRegularizer(nn.Module, ABC):
         active = weights.detach() > 0
         bucket = self.bucket(richness)
         off = 1 - active.float().mean(1)
-        self.seen += torch.stack(bucket_sums(off, bucket, self.seen.shape[1]))
+        sum_later([torch.stack(bucket_sums(off, bucket, self.seen.shape[1]))], self.see)
         pressed = (self._load(active, self.target(richness)) * weights).sum(1)
         return {"sparsity": mean_over_ranks(self.controller.strength[bucket] * pressed)}
+
+    @torch.no_grad()
+    def see(self, sums: Tensor) -> None:
+        """Add what all ranks' rows of a batch use, ``[2, buckets]``: shares of slots off, and items."""
+        self.seen += sums
 
     @torch.no_grad()
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the strengths by what all ranks saw in this step, in however many batches."""
         if step < self.controller.settle * total_steps:
-            off, items = over_ranks(self.seen)
+            off, items = self.seen
             self.controller.update(off / items.clamp_min(1), items > 0)
             self.seen.zero_()
 
@@ -220,8 +225,8 @@ class SparsityRegularizer(nn.Module, ABC):
 
     def _load(self, active: Tensor, target: Tensor) -> Tensor:
         """`load` by what all ranks hold, for this rank's items."""
-        everyone, first = gathered(active)
-        load = self.load(everyone, gathered(target)[0])
+        everyone, first = gathered_together(active, target)
+        load = self.load(*everyone)
         return load[first : first + len(active)] if load.ndim == 2 else load
 
 

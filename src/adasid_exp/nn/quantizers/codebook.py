@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.functional.kmeans import kmeans
-from adasid_exp.functional.ranks import from_first_rank, mse_over_ranks, over_ranks, ratio_over_ranks
+from adasid_exp.functional.ranks import from_first_rank, mse_over_ranks, over_ranks, ratio_to_total, sum_later
 from adasid_exp.functional.straight_through import straight_through
 
 REVIVAL_NOISE = 0.01
@@ -36,6 +36,19 @@ class Quantized:
     loss: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Active:
+    """Which latents take part.
+
+    Attributes:
+        mask: bool ``[items, experts]``.
+        total: how many take part on all ranks, ``[experts]``.
+    """
+
+    mask: Tensor
+    total: Tensor
+
+
 class Codebook(nn.Module, ABC):
     """``experts`` independent codebooks of ``size`` codewords, looked up together.
 
@@ -52,6 +65,8 @@ class Codebook(nn.Module, ABC):
     """
 
     no_weight_decay = True
+    averages = False
+    """Whether codewords move within a forward pass, which the next one must see."""
     usage: Tensor
 
     def __init__(
@@ -87,7 +102,7 @@ class Codebook(nn.Module, ABC):
         """Overwrite the codewords at ``where [experts, size]`` (bool) by ``words [experts, size, dim]``."""
 
     @abstractmethod
-    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Tensor | None) -> Quantized:
+    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Active | None) -> Quantized:
         """The rule: what the decoder receives and what moves latents and codewords."""
 
     def forward(self, latents: Tensor, active: Tensor | None = None) -> Quantized:
@@ -98,7 +113,7 @@ class Codebook(nn.Module, ABC):
         latents = self.project(latents)
         words = self.codewords()
         codes = nearest(latents, words)
-        quantized = self.quantize(latents, words, codes, active)
+        quantized = self.quantize(latents, words, codes, counted(active))
         if self.training:
             self.observe(latents, codes, active)
         return quantized
@@ -132,7 +147,7 @@ class Codebook(nn.Module, ABC):
     @torch.no_grad()
     def observe(self, latents: Tensor, codes: Tensor, active: Tensor | None) -> None:
         """Keep count of what this training batch uses. Rules that average also do so here."""
-        self.count(usage_counts(codes, active, self.size))
+        sum_later([usage_counts(codes, active, self.size)], self.count)
 
     def count(self, counts: Tensor) -> None:
         """Fold a batch's ``counts [experts, size]`` over all ranks into the running shares."""
@@ -222,20 +237,25 @@ def flat_codes(codes: Tensor, size: int) -> Tensor:
 
 
 def usage_counts(codes: Tensor, active: Tensor | None, size: int) -> Tensor:
-    """How many active items of all ranks take each code, float32 ``[experts, size]``."""
+    """How many active items take each code, float32 ``[experts, size]``."""
     experts = codes.shape[1]
     weight = torch.ones(codes.shape, device=codes.device) if active is None else active.float()
     counts = torch.zeros(experts * size, device=codes.device)
     counts.scatter_add_(0, flat_codes(codes, size).reshape(-1), weight.reshape(-1))
-    return over_ranks(counts.view(experts, size))
+    return counts.view(experts, size)
 
 
-def masked_mse(a: Tensor, b: Tensor, active: Tensor | None) -> Tensor:
+def counted(active: Tensor | None) -> Active | None:
+    """``active [items, experts]`` with its counts over all ranks."""
+    return None if active is None else Active(mask=active, total=over_ranks(active.sum(dim=0)))
+
+
+def masked_mse(a: Tensor, b: Tensor, active: Active | None) -> Tensor:
     """Squared error of ``[items, experts, dim]``: mean over experts of that over active items and dims."""
     if active is None:
         return mse_over_ranks(a, b)
-    errors = (a - b).square().mean(dim=-1) * active
-    return ratio_over_ranks(errors.sum(dim=0), active.sum(dim=0)).mean()
+    errors = (a - b).square().mean(dim=-1) * active.mask
+    return ratio_to_total(errors.sum(dim=0), active.total).mean()
 
 
 def farthest_of_fullest(latents: Tensor, words: Tensor, codes: Tensor, counts: Tensor, active: Tensor | None) -> Tensor:

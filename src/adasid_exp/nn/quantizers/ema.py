@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adasid_exp.functional.kmeans import cluster_sums
-from adasid_exp.functional.ranks import over_ranks
+from adasid_exp.functional.ranks import sum_later
 from adasid_exp.nn.quantizers.codebook import (
+    Active,
     Codebook,
     Quantized,
     flat_codes,
@@ -28,6 +29,7 @@ class EmaCodebook(Codebook):
         decay: per step, of the running counts and sums.
     """
 
+    averages = True
     words: Tensor
     counts: Tensor
     sums: Tensor
@@ -73,7 +75,7 @@ class EmaCodebook(Codebook):
         self.sums.copy_(torch.where(mask, words * self.counts.unsqueeze(-1), self.sums))
         self.words.copy_(torch.where(mask, words, self.words))
 
-    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Tensor | None) -> Quantized:
+    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Active | None) -> Quantized:
         vectors = gather_words(words, codes)
         return Quantized(
             latents=latents,
@@ -85,13 +87,17 @@ class EmaCodebook(Codebook):
 
     @torch.no_grad()
     def observe(self, latents: Tensor, codes: Tensor, active: Tensor | None) -> None:
-        counts = usage_counts(codes, active, self.size)
-        self.count(counts)
         points = (latents if active is None else latents * active.unsqueeze(-1)).float()
         rows = flat_codes(codes, self.size).reshape(-1)
-        sums = over_ranks(cluster_sums(points.reshape(-1, self.dim), rows, self.experts * self.size))
+        sums = cluster_sums(points.reshape(-1, self.dim), rows, self.experts * self.size)
+        sum_later([usage_counts(codes, active, self.size), sums.view_as(self.sums)], self.average)
+
+    @torch.no_grad()
+    def average(self, counts: Tensor, sums: Tensor) -> None:
+        """Move the codewords by a batch's ``counts [experts, size]`` and ``sums [experts, size, dim]`` of all ranks."""
+        self.count(counts)
         self.counts.lerp_(counts, 1.0 - self.decay)
-        self.sums.lerp_(sums.view_as(self.sums), 1.0 - self.decay)
+        self.sums.lerp_(sums, 1.0 - self.decay)
         self.words.copy_(self.project(self.sums / smoothed(self.counts).unsqueeze(-1)))
 
 

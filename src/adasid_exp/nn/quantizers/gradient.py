@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from adasid_exp.nn.quantizers.codebook import Codebook, Quantized, gather_words, masked_mse
+from adasid_exp.nn.quantizers.codebook import Active, Codebook, Quantized, gather_words, masked_mse
 
 
 class GradientCodebook(Codebook):
@@ -21,7 +21,7 @@ class GradientCodebook(Codebook):
     def place(self, words: Tensor, where: Tensor) -> None:
         self.words.copy_(torch.where(where.unsqueeze(-1), words, self.words))
 
-    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Tensor | None) -> Quantized:
+    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Active | None) -> Quantized:
         vectors = gather_words(words, codes)
         codebook_loss = masked_mse(vectors, latents.detach(), active)
         commitment_loss = masked_mse(latents, vectors.detach(), active)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adasid_exp.nn.quantizers.codebook import Quantized, half_distances, masked_mse
+from adasid_exp.nn.quantizers.codebook import Active, Quantized, half_distances, masked_mse
 from adasid_exp.nn.quantizers.gradient import GradientCodebook
 
 
@@ -49,7 +49,7 @@ class IbqCodebook(GradientCodebook):
         """The codewords: their gradient reaches the latents through the softmax."""
         return vectors
 
-    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Tensor | None) -> Quantized:
+    def quantize(self, latents: Tensor, words: Tensor, codes: Tensor, active: Active | None) -> Quantized:
         hard = super().quantize(latents, words, codes, active)
         chances = torch.softmax(-half_distances(latents, words) / self.temperature, dim=-1)
         # Exactly zero forward; backward what d(onehot)/d(softmax) = 1 gives.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from adasid_exp.functional.ranks import summed_together
 from adasid_exp.nn.quantizers.codebook import Codebook
 from adasid_exp.types import UserError
 
@@ -61,12 +63,14 @@ class ResidualQuantizer(nn.Module):
         """Quantize ``latents [items, dim]``."""
         residual, total = latents, torch.zeros_like(latents)
         codes, losses = [], []
-        for book in self.books():
-            level = book(residual.unsqueeze(1))
-            vectors = level.vectors.squeeze(1)
-            residual, total = residual - vectors.detach(), total + vectors
-            codes.append(level.codes)
-            losses.append(level.loss)
+        # What codewords move by is wanted before the next pass; counts of use have time until the step's end.
+        with summed_together() if self.books()[0].averages else nullcontext():
+            for book in self.books():
+                level = book(residual.unsqueeze(1))
+                vectors = level.vectors.squeeze(1)
+                residual, total = residual - vectors.detach(), total + vectors
+                codes.append(level.codes)
+                losses.append(level.loss)
         return ResidualQuantized(
             straight=self.books()[0].estimate(latents, total),
             codes=torch.cat(codes, dim=1),
