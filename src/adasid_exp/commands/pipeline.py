@@ -108,8 +108,8 @@ def in_words(cfg: DictConfig, task: Callable[[], float | None]) -> tuple[int, fl
         saved = f"; {stop}" if str(stop) else ""
         log.error("stopped; what was finished is kept in %s%s; to go on: %s", cfg.runs, saved, same_command())
         return 130, None
-    except Preempted:
-        log.error("stopped by SIGTERM; what was finished is kept in %s, the same command goes on from there", cfg.runs)
+    except Preempted as stop:
+        log.error("stopped by %s; what was finished is kept in %s, the same command goes on from there", stop, cfg.runs)
         return RESUMABLE, None
 
 

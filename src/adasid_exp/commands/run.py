@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +22,9 @@ def run(word: str, arguments: Sequence[str]) -> int:
 
 def run_hydra(arguments: Sequence[str]) -> int:
     """Composes and runs; imported only now, since Hydra takes half a second and torch several."""
+    # Read when torch is imported, here or in the jobs of a batch system, which inherit it: torch's C++ side advises on
+    # options that were chosen on purpose.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         code: int = import_module("adasid_exp.commands.hydra_line").run_hydra(arguments)
     except KeyboardInterrupt:

@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from multiprocessing import connection, get_context, parent_process
+from multiprocessing.forkserver import ensure_running as ensure_server
 from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running as ensure_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +35,7 @@ from torch import distributed as dist
 
 from adasid_exp.artifacts.provenance import Meter
 from adasid_exp.functional.ranks import own_rank
-from adasid_exp.stages.preemption import RESUMABLE, Preempted, heed_sigterm
+from adasid_exp.stages.preemption import RESUMABLE, SIGNALS, Preempted, heed_sigterm
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.types import UserError
 
@@ -99,10 +101,12 @@ def external_seat() -> Seat | None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         names = {"rank": "RANK", "world": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_world": "LOCAL_WORLD_SIZE"}
         return Seat(**{field: int(os.environ[name]) for field, name in names.items()})
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ:
         slurm = SLURMEnvironment()
-        os.environ.setdefault("MASTER_ADDR", slurm.main_address)
-        os.environ.setdefault("MASTER_PORT", str(slurm.main_port))
+        step = os.environ["SLURM_STEP_ID"]  # a job may run several sruns, on some of its machines each
+        first = slurm.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
+        os.environ.setdefault("MASTER_ADDR", first)
+        os.environ.setdefault("MASTER_PORT", str(slurm.main_port + int(step)))
         world = slurm.world_size()
         here = world // int(os.environ.get("SLURM_NNODES", "1"))
         return Seat(rank=slurm.global_rank(), world=world, local_rank=slurm.local_rank(), local_world=here)
@@ -152,10 +156,12 @@ def launch(order: Order) -> dict[str, Any]:
     assert order.stage is not None
     world = local_ranks(order.stage.cfg.trainer)
     with tempfile.TemporaryDirectory() as meeting:
-        children = [_start(order, rank, world, Path(meeting) / "meet") for rank in range(world)]
+        children: list[tuple[BaseProcess, Any]] = []
         try:
+            for rank in range(world):
+                children.append(_start(order, rank, world, Path(meeting) / "meet"))
             first = _watch([process for process, _ in children])
-        except Preempted:
+        except (Preempted, SystemExit):  # SystemExit: of submitit, which has put the job back into the queue
             for process, _ in children:
                 process.terminate()
             _end([process for process, _ in children], GRACE)
@@ -167,7 +173,7 @@ def launch(order: Order) -> dict[str, Any]:
     if not any(codes):
         return dict(answers[0][1] or {})
     if RESUMABLE in codes:
-        raise Preempted
+        raise Preempted("SIGTERM")
     raise UserError(_verdict(order.stage, first, codes, answers))
 
 
@@ -182,15 +188,28 @@ def _heard(answer: Any) -> tuple[str, Any]:
 
 def _start(order: Order, rank: int, world: int, meeting: Path) -> tuple[BaseProcess, Any]:
     # Forked from a server that has imported everything and done nothing: ranks start at once.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP advises on options that were chosen on purpose
     context = get_context("forkserver")
     context.set_forkserver_preload(["adasid_exp.stages.fitting", type(order.stage).__module__])
+    _start_server()
     here, there = context.Pipe(duplex=False)
     seat = Seat(rank=rank, world=world, local_rank=rank, local_world=world)
     process = context.Process(target=_run_rank, args=(order, seat, meeting, there))
     process.start()
     there.close()
     return process, here
+
+
+def _start_server() -> None:
+    """The process that ranks are forked from, deaf to what a scheduler sends to all processes of a job.
+
+    It does not survive such a signal by itself, and without it nobody hears how a rank ended.
+    """
+    ensure_tracker()  # first, since it would unblock SIGTERM
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        ensure_server()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _watch(processes: Sequence[BaseProcess]) -> int | None:
@@ -245,6 +264,7 @@ def _run_rank(order: Order, seat: Seat, meeting: Path, answer: Any) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     speak(seat)
     heed_sigterm()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the server that this process was forked from blocks them
     torch.set_num_threads(order.stage.cfg.threads)
     try:
         with joined(seat, order.stage, init_method=f"file://{meeting}"):
@@ -270,7 +290,8 @@ def _die_with_parent() -> None:
 def speak(seat: Seat) -> None:
     """Logging of a rank: the first speaks as the command does, the others only of errors."""
     level = logging.INFO if seat.rank == 0 else logging.ERROR
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=level, stream=sys.stderr)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger().setLevel(level)
     quiet()
     if seat.rank:
         warnings.simplefilter("ignore")
@@ -335,26 +356,31 @@ class Conversation:
         """Rank 0: the command is over, with this exit code and objective."""
         nowhere = Path()
         self._tell(Order(stage=None, inputs={}, work=nowhere, out=nowhere, code=code, objective=objective))
-        deadline = time.monotonic() + GRACE
-        # The store lives in this process: stay until all have heard.
+        # The store lives in this process: stay until all have heard. After a failure some may hear no more.
+        deadline = time.monotonic() + (2 * MOMENT if code else GRACE)
         while self.store.add(f"heard/{self.number}", 0) < self.seat.world - 1 and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def follow(self) -> Order:
         """The other ranks: does what rank 0 says until the command is over, and returns that last order."""
-        while True:
-            order = self._hear(FOREVER)
-            if order.stage is None:
-                self.store.add(f"heard/{self.number}", 1)
-                return order
-            try:
+        try:
+            while (order := self._hear(FOREVER)).stage is not None:
                 self._do(order)
-            except Exception:
-                with suppress(dist.DistError, RuntimeError):  # perhaps it is rank 0 that failed, and says so
-                    last = self._hear(timedelta(seconds=MOMENT))
-                    self.store.add(f"heard/{self.number}", 1)
-                    return last
-                raise
+        except (Exception, Preempted):
+            with suppress(RuntimeError):  # rank 0 failed or was stopped as well, and speaks for all
+                return self._last()
+            raise
+        return self._heard(order)
+
+    def _last(self) -> Order:
+        """The last order, which rank 0 gives in a moment or not at all."""
+        while (order := self._hear(timedelta(seconds=MOMENT))).stage is not None:
+            continue
+        return self._heard(order)
+
+    def _heard(self, order: Order) -> Order:
+        self.store.add(f"heard/{self.number}", 1)
+        return order
 
     def _tell(self, order: Order) -> None:
         self.number += 1
@@ -383,10 +409,31 @@ class Conversation:
 
 @cache
 def conversation() -> Conversation | None:
-    """With the other ranks of torchrun or SLURM; None if this process was started alone."""
+    """With the other ranks of torchrun or SLURM; None if this process was started alone.
+
+    Raises:
+        UserError: SLURM has several tasks for this job and did not start them, or they do not meet.
+    """
     seat = external_seat()
     if seat is None:
+        _want_srun()
         return None
     os.environ.update(RANK=str(seat.rank), WORLD_SIZE=str(seat.world))
-    store, _, _ = next(dist.rendezvous("env://"))
+    try:
+        store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+    except RuntimeError as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise UserError(
+            f"rank {seat.rank} of {seat.world} did not meet the others at {place} ({str(error).splitlines()[0]}); "
+            "MASTER_ADDR and MASTER_PORT name another place"
+        ) from error
     return Conversation(seat=seat, store=store)
+
+
+def _want_srun() -> None:
+    tasks = int(os.environ.get("SLURM_NTASKS", "1"))
+    if tasks > 1:
+        raise UserError(
+            f"SLURM has {tasks} tasks for this job, and this command runs in none of them; put srun in front of it, "
+            "or ask for one task: then trainer.devices ranks start on this machine"
+        )
