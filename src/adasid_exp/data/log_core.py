@@ -21,17 +21,21 @@ class Survivors:
 
     Attributes:
         users: bool ``[users]``.
-        rows: of the interactions, bool ``[rows]``.
-        impressions: bool ``[impressions]``.
+        rows: of the interactions, bool ``[rows]``, or the slice of all.
+        impressions: bool ``[impressions]``, or the slice of all.
     """
 
     users: np.ndarray
-    rows: np.ndarray
-    impressions: np.ndarray
+    rows: np.ndarray | slice
+    impressions: np.ndarray | slice
 
 
 def survivors(part: SortedPartition, alive: np.ndarray, minimum: int) -> Survivors:
     """Users with at least ``minimum`` interactions with items that are alive, and what they did with those."""
+    if alive.all():
+        users = np.diff(part.offsets) >= minimum
+        if users.all():
+            return Survivors(users=users, rows=slice(None), impressions=slice(None))
     rows = alive[part.item]
     total = lengths_to_offsets(rows)
     users = total[part.offsets[1:]] - total[part.offsets[:-1]] >= minimum
@@ -63,10 +67,10 @@ class Census(Piece):
         part = SortedPartition.load(self.part)
         alive = np.load(self.alive)
         left = survivors(part, alive, self.minimum)
-        save_counts(folder, "items", part.item[left.rows])
-        save_counts(folder, "hours", part.impression_timestamp[left.impressions] // (HOUR * self.ticks_per_second))
-        sizes = {"users": left.users, "interactions": left.rows, "impressions": left.impressions}
-        return {name: int(mask.sum()) for name, mask in sizes.items()}
+        items, moments = part.item[left.rows], part.impression_timestamp[left.impressions]
+        save_counts(folder, "items", items)
+        save_counts(folder, "hours", moments // (HOUR * self.ticks_per_second))
+        return {"users": int(left.users.sum()), "interactions": len(items), "impressions": len(moments)}
 
 
 def save_counts(folder: Path, name: str, values: np.ndarray) -> None:

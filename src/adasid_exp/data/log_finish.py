@@ -45,7 +45,8 @@ class Finish(Piece):
         part, alive = SortedPartition.load(self.part), np.load(self.alive)
         left = survivors(part, alive, self.minimum)
         dense = (np.cumsum(alive, dtype=np.int32) - 1).astype(np.int32)
-        save_counts(folder, RECENT, dense[part.item[left.rows & self._counted(part.timestamp)]])
+        counted = self._counted(part.timestamp)
+        save_counts(folder, RECENT, dense[part.item[counted if isinstance(left.rows, slice) else left.rows & counted]])
         arrays = self._arrays(part, left, dense)
         arrays.save(folder / PARTITION)
         return {"users": len(arrays.user_id), "positive": int(arrays.label.sum())}
@@ -57,13 +58,13 @@ class Finish(Piece):
 
     def _arrays(self, part: SortedPartition, left: Survivors, dense: np.ndarray) -> PartitionArrays:
         rows, offsets = last_rows(part.offsets, left, self.keep)
-        timestamp = part.timestamp[rows]
+        timestamp = part.timestamp.take(rows)
         user = np.repeat(np.cumsum(left.users) - 1, np.diff(part.impression_offsets))[left.impressions]
         moment = part.impression_timestamp[left.impressions]
         return PartitionArrays(
             user_id=part.user_ids.filter(pl.Series(left.users)),
             offsets=offsets,
-            item=dense[part.item[rows]],
+            item=dense.take(part.item.take(rows)),
             timestamp=timestamp,
             impression_user=user.astype(np.int32),
             impression_item=dense[part.impression_item[left.impressions]],
@@ -76,13 +77,12 @@ class Finish(Piece):
 
 def last_rows(offsets: np.ndarray, left: Survivors, keep: int) -> tuple[np.ndarray, np.ndarray]:
     """Of each surviving user the last ``keep`` surviving rows, int64, and their offsets."""
-    total = lengths_to_offsets(left.rows)
-    length = (total[offsets[1:]] - total[offsets[:-1]])[left.users]
+    last = offsets if isinstance(left.rows, slice) else lengths_to_offsets(left.rows)[offsets]
+    length = np.diff(last)[left.users]
     kept = np.minimum(length, keep)
-    last = np.cumsum(length)
     starts = lengths_to_offsets(kept)
-    within = np.arange(starts[-1]) - np.repeat(starts[:-1], kept)
-    return np.flatnonzero(left.rows)[np.repeat(last - kept, kept) + within], starts
+    rows = np.arange(starts[-1]) + np.repeat(np.cumsum(length) - kept - starts[:-1], kept)
+    return rows if isinstance(left.rows, slice) else np.flatnonzero(left.rows)[rows], starts
 
 
 def assemble(partition: Path, out: Path, recent: np.ndarray) -> None:

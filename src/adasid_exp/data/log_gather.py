@@ -13,7 +13,7 @@ import polars as pl
 from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.data.log_ids import encode_sorted
 from adasid_exp.data.log_order import by_group, by_time, repeats
-from adasid_exp.data.log_spill import USERS, unpack
+from adasid_exp.data.log_spill import COLUMNS, USER_BOUNDS, USERS, Stretch, unpack
 from adasid_exp.data.pieces import Piece
 
 
@@ -39,7 +39,8 @@ class SortedPartition:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Maps what a `Gather` wrote."""
-        return cls(folder=folder, **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        return cls(folder=folder, **{name: np.asarray(array) for name, array in arrays.items()})
 
     @cached_property
     def user_ids(self) -> pl.Series:
@@ -56,51 +57,54 @@ class Gather(Piece):
 
     Attributes:
         partition: its number.
-        spills: folders of all `Spill` pieces, in the order of the shards.
+        stretches: its rows in all `Spill` pieces, in the order of the shards.
+        text_users: whether users' ids are text.
     """
 
     partition: int
-    spills: tuple[Path, ...]
+    stretches: tuple[Stretch, ...]
+    text_users: bool
 
     def make(self, folder: Path) -> dict[str, Any]:
         """See `Piece.make`."""
-        ids, user, columns = self._collected()
+        columns = self._rows()
+        ids, user = self._users(columns.pop("user"))
         bounds, order = by_group(user, len(ids))
         user = np.repeat(np.arange(len(ids), dtype=np.int32), np.diff(bounds))
-        columns = {name: column[order] for name, column in columns.items()}
+        rows = order.astype(np.int64)
+        columns = {name: column.take(rows) for name, column in columns.items()}
         mended = by_time(user, columns["timestamp"])
         if mended is not None:
-            columns = {name: column[mended] for name, column in columns.items()}
+            columns = {name: column.take(mended) for name, column in columns.items()}
         ids.to_frame("user").write_ipc(folder / USERS)
         interaction, label = unpack(columns.pop("kind"))
         dropped = _save(folder, "", len(ids), user, columns, interaction)
         seen = _save(folder, "impression_", len(ids), user, {**columns, "label": label}, label >= 0)
         return {"repeated": {"interactions": dropped, "impressions": seen}}
 
-    def _collected(self) -> tuple[pl.Series, np.ndarray, dict[str, np.ndarray]]:
-        """Sorted ids; of each row the user's place among them and ``item, timestamp, kind``, as read."""
-        bounds = [_bounds(spill, "bounds", self.partition) for spill in self.spills]
-        users = [_bounds(spill, "user_bounds", self.partition) for spill in self.spills]
-        parts = [_ids(spill, *bound) for spill, bound in zip(self.spills, users, strict=True)]
-        ids, place = encode_sorted(pl.concat(parts))
-        starts = lengths_to_offsets(np.array([len(part) for part in parts]))
-        stops = lengths_to_offsets(np.array([last - first for first, last in bounds]))
-        types = {"user": np.int32, "item": np.int32, "timestamp": np.int64, "kind": np.int8}
-        columns = {name: np.empty(stops[-1], dtype=dtype) for name, dtype in types.items()}
-        for number, (spill, (first, last)) in enumerate(zip(self.spills, bounds, strict=True)):
-            here = slice(stops[number], stops[number + 1])
-            for name, column in columns.items():
-                column[here] = np.load(spill / f"{name}.npy", mmap_mode="r")[first:last]
-            columns["user"][here] = place[starts[number] : starts[number + 1]][columns["user"][here]]
-        return ids, columns.pop("user"), columns
+    def _rows(self) -> dict[str, np.ndarray]:
+        """The `COLUMNS` of all rows, as read."""
+        columns = {name: np.empty(self.rows, dtype=dtype) for name, dtype in COLUMNS.items()}
+        first = 0
+        for stretch in self.stretches:
+            last = first + stretch.last - stretch.first
+            stretch.read({name: column[first:last] for name, column in columns.items()})
+            first = last
+        return columns
+
+    def _users(self, user: np.ndarray) -> tuple[pl.Series, np.ndarray]:
+        """Sorted ids, and of each row the place of its id among them, int32."""
+        if not self.text_users:
+            return encode_sorted(pl.Series(user))
+        parts = [_ids(stretch.folder, self.partition) for stretch in self.stretches]
+        ids, place = encode_sorted(pl.concat([pl.Series(dtype=pl.String), *parts]))
+        before = lengths_to_offsets(np.array([len(part) for part in parts]))[:-1]
+        rows = np.array([stretch.last - stretch.first for stretch in self.stretches])
+        return ids, place[user + np.repeat(before, rows)]
 
 
-def _bounds(spill: Path, name: str, partition: int) -> tuple[int, int]:
-    first, last = np.load(spill / f"{name}.npy", mmap_mode="r")[partition : partition + 2]
-    return int(first), int(last)
-
-
-def _ids(spill: Path, first: int, last: int) -> pl.Series:
+def _ids(spill: Path, partition: int) -> pl.Series:
+    first, last = np.load(spill / USER_BOUNDS, mmap_mode="r")[partition : partition + 2].tolist()
     return pl.scan_ipc(spill / USERS).slice(first, last - first).collect()["user"]
 
 

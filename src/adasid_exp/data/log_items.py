@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from adasid_exp.data.log_ids import encode
 from adasid_exp.data.log_source import LogSource
+from adasid_exp.data.log_table import KEYS, NumberTable, TextTable
 from adasid_exp.data.policy import DUPLICATE_ITEM, ROW, BadRows, Fault, one_line
 from adasid_exp.types import UserError
 
 BATCH = 1 << 16
 """Rows of a table of items that are in memory at once."""
-KEYS, USED = "keys.parquet", "used.npy"
+USED = "used.npy"
 NO_ID = Fault(reason="item without id", problem="the id is missing", remedy="give every item an id")
 
 
@@ -45,26 +45,23 @@ class Catalogue:
     """The ids of the items that can be used; an item's index is its row over all tables.
 
     Attributes:
-        keys: ``id`` and ``index`` int32, one row an item.
+        table: finds an id's index.
         used: whether a row of the tables is an item, bool ``[rows]``.
     """
 
-    keys: pl.DataFrame
+    table: NumberTable | TextTable
     used: np.ndarray
 
     def index_of(self, items: pl.Series) -> np.ndarray:
         """Index of each id, -1 where the catalogue lacks it, int32 ``[rows]``."""
-        if not len(items):
-            return np.zeros(0, dtype=np.int32)
-        distinct, code = encode(items)
-        found = pl.DataFrame({"id": distinct}).join(self.keys, on="id", how="left", maintain_order="left")
-        return found["index"].fill_null(-1).to_numpy()[code]
+        return self.table.rows_of(items) if len(items) else np.zeros(0, dtype=np.int32)
 
 
 @lru_cache(maxsize=1)
 def open_catalogue(folder: Path) -> Catalogue:
     """Reads what `save_catalogue` wrote, once a process."""
-    return Catalogue(keys=pl.read_parquet(folder / KEYS), used=np.load(folder / USED))
+    kind = TextTable if (folder / KEYS).exists() else NumberTable
+    return Catalogue(table=kind.load(folder), used=np.load(folder / USED))
 
 
 def save_catalogue(source: LogSource, form: ItemFormat, dtype: pl.DataType, folder: Path, bad: BadRows) -> None:
@@ -84,10 +81,12 @@ def save_catalogue(source: LogSource, form: ItemFormat, dtype: pl.DataType, fold
     known, first = pl.col("id").is_not_null(), pl.col("id").is_first_distinct()
     _report(ids.filter(~known), NO_ID, bad)
     _report(ids.filter(known & ~first), DUPLICATE_ITEM, bad)
-    used = ids.select(known & first)["id"]
-    keys = ids.select("id").with_row_index("index").filter(used).select("id", pl.col("index").cast(pl.Int32))
-    keys.write_parquet(folder / KEYS)
-    np.save(folder / USED, used.to_numpy())
+    used = ids.select(known & first)["id"].to_numpy()
+    if dtype == pl.Int64:
+        NumberTable.of(ids["id"].fill_null(0).to_numpy(), used).save(folder)
+    else:
+        TextTable.of(ids["id"], used).save(folder)
+    np.save(folder / USED, used)
 
 
 def _report(rows: pl.DataFrame, fault: Fault, bad: BadRows) -> None:

@@ -5,11 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_array
 
-from adasid_exp.artifacts.offsets import lengths_to_offsets
-
-RADIX = 1 << 15
-"""Up to so many groups numpy's radix sort of int16 is the faster one."""
-
 
 def by_group(group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """A counting sort: the rows group by group, in their old order within one.
@@ -24,12 +19,12 @@ def by_group(group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         First place of each group and one past the last, int64 ``[groups + 1]``; the row at each place, int32.
     """
-    if groups <= RADIX:
-        order = np.argsort(group.astype(np.int16), kind="stable").astype(np.int32)
-        return lengths_to_offsets(np.bincount(group, minlength=groups)), order
-    rows = np.arange(len(group), dtype=np.int32)
-    matrix = coo_array((np.ones(len(group), dtype=np.int8), (group, rows)), shape=(groups, max(1, len(group)))).tocsr()
-    return matrix.indptr.astype(np.int64), matrix.indices
+    size = len(group)
+    ones, rows = np.ones(size, dtype=np.int8), np.arange(size, dtype=np.int32)
+    matrix = coo_array((ones, (group, rows)), shape=(groups, max(1, size)))
+    matrix.has_canonical_format = True  # no place occurs twice: there is nothing to sum up
+    compressed = matrix.tocsr()
+    return compressed.indptr.astype(np.int64), compressed.indices
 
 
 def by_time(group: np.ndarray, time: np.ndarray) -> np.ndarray | None:

@@ -31,7 +31,7 @@ from adasid_exp.data.log_finish import PARTITION, RECENT, Finish, assemble
 from adasid_exp.data.log_gather import Gather
 from adasid_exp.data.log_items import ItemFormat, open_catalogue, write_items
 from adasid_exp.data.log_source import LogSource
-from adasid_exp.data.log_spill import CatalogueIds, Spill
+from adasid_exp.data.log_spill import CatalogueIds, Spill, stretches
 from adasid_exp.data.log_survey import Survey, cut
 from adasid_exp.data.pieces import Piece, finish_all
 from adasid_exp.data.policy import BadRows, left_out
@@ -123,7 +123,7 @@ class Preparation:
 
     def _read(self) -> dict[str, Any]:
         """Passes 1 and 2; spills are deleted when every partition is gathered."""
-        record = self.work / "read.json"
+        record = self.work / "gathered.json"
         if not record.is_file():
             ids, spills = self._ids(), self._spills()
             self._finish("reading items", [ids])
@@ -133,12 +133,12 @@ class Preparation:
             skipped, repeated = _sum("skipped", [ids, *spills]), _sum("repeated", gathers)
             text = json.dumps({"skipped": skipped, "repeated": repeated})
             appear(record, lambda path: path.write_text(text, encoding="utf-8"))
-        shutil.rmtree(self.work / "spill", ignore_errors=True)
+        shutil.rmtree(self.work / "dealt", ignore_errors=True)
         return json.loads(record.read_text(encoding="utf-8"))
 
     def _ids(self) -> CatalogueIds:
         return CatalogueIds(
-            folder=self.work / "catalogue",
+            folder=self.work / "ids",
             rows=0,
             root=self.root,
             form=self.items,
@@ -149,12 +149,12 @@ class Preparation:
     def _spills(self) -> list[Spill]:
         return [
             Spill(
-                folder=self.work / "spill" / f"{number:06d}",
+                folder=self.work / "dealt" / f"{number:06d}",
                 rows=sum(chunk.rows for chunk in chunks),
                 root=self.root,
                 form=self.events,
                 chunks=chunks,
-                catalogue=self.work / "catalogue",
+                catalogue=self.work / "ids",
                 partitions=self.partitions,
                 text_users=self.survey.user_type == pl.String,
                 on_bad_row=self.on_bad_row,
@@ -163,11 +163,16 @@ class Preparation:
         ]
 
     def _gathers(self, spills: Sequence[Spill]) -> list[Gather]:
-        folders = tuple(spill.folder for spill in spills)
-        sizes = sum(np.diff(np.load(folder / "bounds.npy")) for folder in folders)
+        found = stretches([spill.folder for spill in spills], self.partitions)
         return [
-            Gather(folder=self._sorted(number), rows=int(rows), partition=number, spills=folders)
-            for number, rows in enumerate(sizes)
+            Gather(
+                folder=self._sorted(number),
+                rows=sum(stretch.last - stretch.first for stretch in some),
+                partition=number,
+                stretches=some,
+                text_users=self.survey.user_type == pl.String,
+            )
+            for number, some in enumerate(found)
         ]
 
     def _sorted(self, number: int) -> Path:
@@ -175,7 +180,7 @@ class Preparation:
 
     def _core(self) -> tuple[Round, int]:
         """Pass 3: the last counting, after which nothing is taken out, and how many there were."""
-        alive = open_catalogue(self.work / "catalogue").used
+        alive = open_catalogue(self.work / "ids").used
         for number in count():
             counted = self._count(number, alive)
             enough = alive & (add_counts(counted.folders, "items", len(alive)) >= self.minimum)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from adasid_exp.data.log_source import LogSource
 from adasid_exp.data.pieces import Piece
 from adasid_exp.data.policy import BadRows
 
-USERS = "users.arrow"
+ROWS, BOUNDS = "rows.bin", "bounds.npy"
+USERS, USER_BOUNDS = "users.arrow", "user_bounds.npy"
+COLUMNS = {"user": np.int64, "timestamp": np.int64, "item": np.int32, "kind": np.int8}
+ROW_BYTES = sum(np.dtype(dtype).itemsize for dtype in COLUMNS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +53,10 @@ class CatalogueIds(Piece):
 class Spill(Piece):
     """Some chunks of events, checked, their rows in the order of (partition, as read).
 
-    Files: ``users.arrow`` (distinct raw ids by partition), ``user_bounds.npy`` and ``bounds.npy`` (first user and
-    first row of each partition), ``user.npy`` (place among the partition's ids here), ``item.npy``,
-    ``timestamp.npy``, ``kind.npy`` (see `pack`).
+    Files: ``rows.bin`` (one partition after the other, of each its `COLUMNS` one after the other, so that a
+    partition is one stretch of the file) and ``bounds.npy`` (first row of each partition). ``user`` is the raw id;
+    where ids are text it is the place among the partition's distinct ids here, which are in ``users.arrow``,
+    bounded by ``user_bounds.npy``.
 
     Attributes:
         root: of the logs.
@@ -74,19 +80,68 @@ class Spill(Piece):
         """See `Piece.make`."""
         bad, source, catalogue = BadRows(self.on_bad_row), LogSource(root=self.root), open_catalogue(self.catalogue)
         events = joined([read_chunk(source, self.form, chunk, catalogue, bad) for chunk in self.chunks])
-        users, code = encode(events.user.cast(pl.String) if self.text_users else events.user)
-        part = (hash_ids(users) % np.uint64(self.partitions)).astype(np.int32)
-        user_bounds, user_order = by_group(part, self.partitions)
-        bounds, order = by_group(part[code], self.partitions)
-        place = np.empty(len(users), dtype=np.int32)
-        place[user_order] = np.arange(len(users), dtype=np.int32) - user_bounds[part[user_order]].astype(np.int32)
-        users.gather(user_order).to_frame("user").write_ipc(folder / USERS)
-        arrays = {"user_bounds": user_bounds, "bounds": bounds, "user": place[code[order]]}
-        arrays |= {"item": events.item[order], "timestamp": events.timestamp[order]}
-        arrays["kind"] = pack(events.interaction, events.label)[order]
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
+        part, user = self._dealt(events.user, folder)
+        bounds, order = by_group(part, self.partitions)
+        kind = pack(events.interaction, events.label)
+        found = {"user": user, "timestamp": events.timestamp, "item": events.item, "kind": kind}
+        with (folder / ROWS).open("wb") as file:
+            for first, last in pairwise(bounds.tolist()):
+                rows = order[first:last].astype(np.int64)
+                for name in COLUMNS:
+                    file.write(found[name].take(rows).data)
+        np.save(folder / BOUNDS, bounds)
         return {"skipped": bad.skipped, "rows": len(order)}
+
+    def _dealt(self, ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row the partition, int32, and the user, int64."""
+        if not self.text_users:
+            return self._partition(ids), ids.to_numpy()
+        users, code = encode(ids.cast(pl.String))
+        part = self._partition(users)
+        bounds, order = by_group(part, self.partitions)
+        place = np.empty(len(users), dtype=np.int64)
+        place[order] = np.arange(len(users)) - bounds[part[order]]
+        users.gather(order).to_frame("user").write_ipc(folder / USERS)
+        np.save(folder / USER_BOUNDS, bounds)
+        return part[code], place[code]
+
+    def _partition(self, ids: pl.Series) -> np.ndarray:
+        return (hash_ids(ids) % np.uint64(self.partitions)).astype(np.int32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A partition's rows in one spill.
+
+    Attributes:
+        folder: of the `Spill`.
+        first, last: its rows there.
+    """
+
+    folder: Path
+    first: int
+    last: int
+
+    def read(self, columns: dict[str, np.ndarray]) -> None:
+        """Fills arrays of all `COLUMNS`, in that order, each of ``last - first`` rows."""
+        with (self.folder / ROWS).open("rb") as file:
+            file.seek(self.first * ROW_BYTES)
+            for column in columns.values():
+                if file.readinto(column.data) != column.nbytes:
+                    raise OSError(f"{self.folder / ROWS} ends before row {self.last}")
+
+
+def stretches(folders: Sequence[Path], partitions: int) -> list[tuple[Stretch, ...]]:
+    """Where each partition's rows are, in the order of the spills."""
+    bounds = [np.load(folder / BOUNDS).tolist() for folder in folders]
+    return [
+        tuple(
+            Stretch(folder=folder, first=bound[part], last=bound[part + 1])
+            for folder, bound in zip(folders, bounds, strict=True)
+            if bound[part] < bound[part + 1]
+        )
+        for part in range(partitions)
+    ]
 
 
 def pack(interaction: np.ndarray, label: np.ndarray) -> np.ndarray:
