@@ -66,11 +66,15 @@ class Census(Piece):
         """See `Piece.make`."""
         part = SortedPartition.load(self.part)
         alive = np.load(self.alive)
-        left = survivors(part, alive, self.minimum)
-        items, moments = part.item[left.rows], part.impression_timestamp[left.impressions]
-        save_counts(folder, "items", items)
-        save_counts(folder, "hours", moments // (HOUR * self.ticks_per_second))
-        return {"users": int(left.users.sum()), "interactions": len(items), "impressions": len(moments)}
+        return count_all(folder, part, survivors(part, alive, self.minimum), self.ticks_per_second)
+
+
+def count_all(folder: Path, part: SortedPartition, left: Survivors, ticks_per_second: int) -> dict[str, int]:
+    """Writes the counts ``items`` and ``hours`` of what is left; returns its sizes."""
+    items, moments = part.item[left.rows], part.impression_timestamp[left.impressions]
+    save_counts(folder, "items", items)
+    save_counts(folder, "hours", moments // (HOUR * ticks_per_second))
+    return {"users": int(left.users.sum()), "interactions": len(items), "impressions": len(moments)}
 
 
 def save_counts(folder: Path, name: str, values: np.ndarray) -> None:

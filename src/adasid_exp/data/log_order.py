@@ -48,7 +48,7 @@ def by_time(group: np.ndarray, time: np.ndarray) -> np.ndarray | None:
 
 
 def repeats(group: np.ndarray, time: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Which rows repeat (group, time, value) of a row above, bool ``[rows]``.
+    """The rows that repeat (group, time, value) of a row above, ascending, int64.
 
     Args:
         group, time: rows in the order of (group, time).
@@ -62,9 +62,14 @@ def repeats(group: np.ndarray, time: np.ndarray, value: np.ndarray) -> np.ndarra
     run = np.cumsum(~np.concatenate([[False], same])[rows])
     order = np.lexsort((value[rows], run))
     run, place = run[order], rows[order]
-    again = np.zeros(len(group), dtype=bool)
-    again[place[1:][(run[1:] == run[:-1]) & (value[place[1:]] == value[place[:-1]])]] = True
-    return again
+    return np.sort(place[1:][(run[1:] == run[:-1]) & (value[place[1:]] == value[place[:-1]])])
+
+
+def others(rows: np.ndarray, size: int) -> np.ndarray:
+    """The rows below ``size`` that are not among the given ones, int64."""
+    left = np.ones(size, dtype=bool)
+    left[rows] = False
+    return np.flatnonzero(left)
 
 
 def lower_bound(values: np.ndarray, first: np.ndarray, last: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 1. `log_spill`: a few shards at a time, rows dealt to partitions by the hash of the user;
 2. `log_gather`: a partition at a time, rows by user and time, repeats dropped;
-3. `log_core`: counts over all partitions, once, or again until users and items have their minimum;
+3. `log_core`: counts over all partitions, again and again until users and items have their minimum;
 4. `log_finish`: a partition at a time, each user's last interactions, as they are published.
+
+Where no minimum is asked for nobody is dropped, and 2 to 4 are one pass (`log_finish.Settle`).
 """
 
 from __future__ import annotations
@@ -27,37 +29,32 @@ from adasid_exp.data.log_core import Census, add_counts
 from adasid_exp.data.log_edges import LogWindows
 from adasid_exp.data.log_embeddings import VECTORS, Vectors, survey_embeddings
 from adasid_exp.data.log_events import EventFormat
-from adasid_exp.data.log_finish import PARTITION, RECENT, Finish, assemble
-from adasid_exp.data.log_gather import Gather
+from adasid_exp.data.log_finish import PARTITION, RECENT, Finish, Recent, Settle, Span, assemble
+from adasid_exp.data.log_gather import Gather, Spilled
 from adasid_exp.data.log_items import ItemFormat, open_catalogue, write_items
 from adasid_exp.data.log_source import LogSource
 from adasid_exp.data.log_spill import CatalogueIds, Spill, stretches
 from adasid_exp.data.log_survey import Survey, cut
-from adasid_exp.data.pieces import Piece, finish_all
+from adasid_exp.data.pieces import Piece, facts_in, finish_all
 from adasid_exp.data.policy import BadRows, left_out
 from adasid_exp.types import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
+class Counted:
     """One counting of everything.
 
     Attributes:
         alive: file of a bool array over the catalogue: the items that were counted.
-        pieces: the counts.
+        folders: of the pieces that hold the counts, one a partition.
     """
 
     alive: Path
-    pieces: list[Census]
-
-    @property
-    def folders(self) -> list[Path]:
-        """Where the counts are."""
-        return [piece.folder for piece in self.pieces]
+    folders: list[Path]
 
     def totals(self) -> dict[str, int]:
         """``users, interactions, impressions``."""
-        facts = [piece.facts() for piece in self.pieces]
+        facts = [facts_in(folder) for folder in self.folders]
         return {name: sum(fact[name] for fact in facts) for name in ("users", "interactions", "impressions")}
 
 
@@ -98,7 +95,7 @@ class Preparation:
             UserError: something cannot be read and the policy is to stop; nothing is left.
         """
         read = self._read()
-        last, rounds = self._core()
+        last, rounds = self._core() if self.minimum else (self._everything(), 0)
         totals = last.totals()
         if not totals["interactions"]:
             raise UserError(
@@ -107,7 +104,7 @@ class Preparation:
             )
         hours, impressions = _hours(last.folders)
         edges = windows.edges(hours, impressions, self.events.ticks_per_second)
-        totals |= self._partitions_to(out, last, edges)
+        totals |= self._partitions_to(out, last, Span(start=edges["count_start"], stop=edges["test_start"]))
         totals |= self._catalogue_to(out, last)
         lost = Counter(skipped) + Counter(read["skipped"]) + self._embeddings_to(out, last)
         facts = {
@@ -128,9 +125,9 @@ class Preparation:
             ids, spills = self._ids(), self._spills()
             self._finish("reading items", [ids])
             self._finish("reading events", spills)
-            gathers = self._gathers(spills)
-            self._finish("sorting events", gathers)
-            skipped, repeated = _sum("skipped", [ids, *spills]), _sum("repeated", gathers)
+            sorts = self._sorts(spills)
+            self._finish("sorting events", sorts)
+            skipped, repeated = _sum("skipped", [ids, *spills]), _sum("repeated", sorts)
             text = json.dumps({"skipped": skipped, "repeated": repeated})
             appear(record, lambda path: path.write_text(text, encoding="utf-8"))
         shutil.rmtree(self.work / "dealt", ignore_errors=True)
@@ -162,23 +159,34 @@ class Preparation:
             for number, chunks in enumerate(cut(self.survey.shards, self.rows_at_once))
         ]
 
-    def _gathers(self, spills: Sequence[Spill]) -> list[Gather]:
+    def _sorts(self, spills: Sequence[Spill]) -> list[Gather] | list[Settle]:
+        text = self.survey.user_type == pl.String
         found = stretches([spill.folder for spill in spills], self.partitions)
+        spilled = [Spilled(partition=part, stretches=some, text_users=text) for part, some in enumerate(found)]
+        if self.minimum:
+            return [Gather(folder=self._sorted(some.partition), rows=some.rows, spilled=some) for some in spilled]
         return [
-            Gather(
-                folder=self._sorted(number),
-                rows=sum(stretch.last - stretch.first for stretch in some),
-                partition=number,
-                stretches=some,
-                text_users=self.survey.user_type == pl.String,
+            Settle(
+                folder=self._sorted(some.partition),
+                rows=some.rows,
+                spilled=some,
+                catalogue=self.work / "ids",
+                keep=self.keep,
+                ticks_per_second=self.events.ticks_per_second,
             )
-            for number, some in enumerate(found)
+            for some in spilled
         ]
 
     def _sorted(self, number: int) -> Path:
-        return self.work / "sorted" / partition_name(number)
+        return self.work / ("gathered" if self.minimum else "settled") / partition_name(number)
 
-    def _core(self) -> tuple[Round, int]:
+    def _everything(self) -> Counted:
+        """What `Settle` counted: all of it."""
+        file = self.work / "alive.npy"
+        appear(file, lambda path: np.save(path, open_catalogue(self.work / "ids").used))
+        return Counted(alive=file, folders=[self._sorted(part) for part in range(self.partitions)])
+
+    def _core(self) -> tuple[Counted, int]:
         """Pass 3: the last counting, after which nothing is taken out, and how many there were."""
         alive = open_catalogue(self.work / "ids").used
         for number in count():
@@ -189,7 +197,7 @@ class Preparation:
             alive = enough
         raise AssertionError
 
-    def _count(self, number: int, alive: np.ndarray) -> Round:
+    def _count(self, number: int, alive: np.ndarray) -> Counted:
         file = self.work / f"alive-{number:03d}.npy"
         appear(file, lambda path: np.save(path, alive))
         pieces = [
@@ -204,14 +212,24 @@ class Preparation:
             for part in range(self.partitions)
         ]
         self._finish(f"counting, round {number + 1}", pieces)
-        return Round(alive=file, pieces=pieces)
+        return Counted(alive=file, folders=[piece.folder for piece in pieces])
 
     def _rows(self, part: int) -> int:
         return len(np.load(self._sorted(part) / "item.npy", mmap_mode="r"))
 
-    def _partitions_to(self, out: Path, last: Round, edges: dict[str, int | None]) -> dict[str, int]:
+    def _partitions_to(self, out: Path, last: Counted, counted: Span) -> dict[str, int]:
         """Pass 4; the counts of recent interactions are known only after its last piece."""
-        pieces = [
+        pieces = self._finishes(last, counted) if self.minimum else self._recents(counted)
+        self._finish("writing partitions", pieces)
+        items = int(np.load(last.alive).sum())
+        recent = add_counts([piece.folder for piece in pieces], RECENT, items).astype(np.int32)
+        folders = [piece.folder if self.minimum else self._sorted(part) for part, piece in enumerate(pieces)]
+        for folder in folders:
+            assemble(folder / PARTITION, out / folder.name, recent)
+        return {"positive_impressions": sum(facts_in(folder)["positive"] for folder in folders)}
+
+    def _finishes(self, last: Counted, counted: Span) -> list[Finish]:
+        return [
             Finish(
                 folder=self.work / "finished" / partition_name(part),
                 rows=self._rows(part),
@@ -219,25 +237,29 @@ class Preparation:
                 alive=last.alive,
                 minimum=self.minimum,
                 keep=self.keep,
-                count_start=edges["count_start"],
-                count_stop=edges["test_start"],
+                counted=counted,
             )
             for part in range(self.partitions)
         ]
-        self._finish("writing partitions", pieces)
-        items = int(np.load(last.alive).sum())
-        recent = add_counts([piece.folder for piece in pieces], RECENT, items).astype(np.int32)
-        for piece in pieces:
-            assemble(piece.folder / PARTITION, out / piece.folder.name, recent)
-        return {"positive_impressions": sum(piece.facts()["positive"] for piece in pieces)}
 
-    def _catalogue_to(self, out: Path, last: Round) -> dict[str, int]:
+    def _recents(self, counted: Span) -> list[Recent]:
+        return [
+            Recent(
+                folder=self.work / "recent" / partition_name(part),
+                rows=facts_in(self._sorted(part))["interactions"],
+                settled=self._sorted(part),
+                counted=counted,
+            )
+            for part in range(self.partitions)
+        ]
+
+    def _catalogue_to(self, out: Path, last: Counted) -> dict[str, int]:
         alive = np.load(last.alive)
         counts = add_counts(last.folders, "items", len(alive))
         write_items(LogSource(root=self.root), self.items, alive, counts, out / CATALOGUE)
         return {"items": int(alive.sum())}
 
-    def _embeddings_to(self, out: Path, last: Round) -> Counter[str]:
+    def _embeddings_to(self, out: Path, last: Counted) -> Counter[str]:
         """The embeddings of the items that stay; returns what was left out."""
         bad, rows = BadRows(self.on_bad_row), len(np.load(last.alive, mmap_mode="r"))
         pieces = [

@@ -122,6 +122,11 @@ class Stretch:
     first: int
     last: int
 
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.last - self.first
+
     def read(self, columns: dict[str, np.ndarray]) -> None:
         """Fills arrays of all `COLUMNS`, in that order, each of ``last - first`` rows."""
         with (self.folder / ROWS).open("rb") as file:

@@ -42,7 +42,13 @@ class Piece(ABC):
 
     def facts(self) -> dict[str, Any]:
         """What `make` returned, once the piece is there."""
-        return json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
+        return facts_in(self.folder)
+
+
+def facts_in(folder: Path) -> dict[str, Any]:
+    """What the piece in a folder returned when it was made."""
+    facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    return facts
 
 
 def wants_bar(progress: bool | str) -> bool:
