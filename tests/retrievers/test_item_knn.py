@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import torch
 
+from adasid_exp.functional.scoring import rank_in_scores, top_k_of_scores
 from adasid_exp.nn.metrics.retrieval import RetrievalMetrics
 from adasid_exp.retrievers.frozen import Frozen
 from adasid_exp.retrievers.item_knn import ItemKnn
@@ -65,6 +66,19 @@ def test_popularity_and_its_ties():
     assert rank.above.tolist() == [1, 3]
     assert rank.tied.tolist() == [2, 1]
     assert model.recommend(batch, 3).items.tolist() == [[1, 0, 2]] * 2
+
+
+def test_popularity_ranks_as_the_dense_scores_do():
+    """The order that is made once against comparing each user's target with every item's count."""
+    counts = torch.randint(0, 40, (300,), generator=torch.Generator().manual_seed(0))
+    target = torch.arange(300)
+    batch = batch_of([[0]] * 300, target.tolist())
+    model, dense = Popularity(counts=counts), counts.float().expand(300, -1)
+    expected, listed = rank_in_scores(dense, target), top_k_of_scores(dense, 20)
+    found = model.rank(batch)
+    assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in ("above", "tied", "sid_tied"))
+    assert torch.equal(model.recommend(batch, 20).items, listed.items)
+    assert torch.equal(model.recommend(batch, 20).scores, listed.scores)
 
 
 def test_frozen_ranks_as_its_retriever():
