@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 
+from adasid_exp.functional.ranks import own_rank
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.stages.ranks import Seat, joined
@@ -51,6 +57,30 @@ CASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+STEP = 8
+"""The step whose exchanges are counted, from 1: the warm-up is over, and DDP knows its buckets."""
+
+
+class Exchanges(Callback):
+    """Writes down which exchanges of the process group a training step and its optimizer step make, by kind."""
+
+    def __init__(self, *, folder: str) -> None:
+        self.folder, self.seen = Path(folder), 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.seen += 1
+        if self.seen == STEP:
+            self.profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+            self.profiler.start()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.seen == STEP:
+            self.profiler.stop()
+            names = [event.name for event in self.profiler.events() if event.name.startswith("gloo:")]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / f"exchanges-{own_rank()}.json").write_text(json.dumps(Counter(names)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A stage to be made, with its inputs; ``runs`` of its configuration says where its logs go."""
@@ -70,7 +100,8 @@ class Case:
 def case(name: str, trainer: str, inputs: Mapping[str, Path], root: Path) -> Case:
     """The case ``name`` as ``trainer`` trains it, below ``root``."""
     folder = root / name.replace(" ", "_").replace(",", "")
-    stage = stage_of((*ODD, *CASES[name], f"trainer={trainer}", f"runs={folder}", "seed=0"))
+    count = f"+callbacks.exchanges={{_target_:cases.Exchanges,folder:{folder}}}"
+    stage = stage_of((*ODD, *CASES[name], count, f"trainer={trainer}", f"runs={folder}", "seed=0"))
     return Case(name=name, stage=stage, inputs=inputs, folder=folder)
 
 

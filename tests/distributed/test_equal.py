@@ -118,6 +118,26 @@ def test_every_row_is_measured_once_and_alike(name: str, world: int, made: dict[
         assert figures[1]["test/auc"] == pytest.approx(exact, abs=1e-6)
 
 
+MOST_EXCHANGES = {
+    "rq_vae": 3,  # counts of use; gradients, and DDP's map of the parameters that had none
+    "rq_vae, EMA": 3,  # what codewords are moved by, of all levels; gradients and map
+    "ada_sid": 7,  # candidates there and back, routed slots, loads, counts; gradients and map
+    "letter": 5,
+    "das": 6,
+    "mm_rq_vae": 7,
+    "rq_kmeans": 4,
+}
+"""Of a step, by case: each costs a CPU step about a millisecond, however little is said."""
+
+
+@pytest.mark.parametrize("name", MOST_EXCHANGES)
+def test_a_step_says_few_words(name: str, made: dict[tuple[str, int], Case]) -> None:
+    # By hand, from what each loss needs of other ranks; before they were told together rq_vae had 12 and ada_sid 23.
+    said = [json.loads((made[name, 2].folder / f"exchanges-{rank}.json").read_text()) for rank in range(2)]
+    assert said[0] == said[1]
+    assert 0 < sum(said[0].values()) <= MOST_EXCHANGES[name]
+
+
 def test_only_the_first_rank_writes(made: dict[tuple[str, int], Case]) -> None:
     for (name, world), one in made.items():
         if world > 1:

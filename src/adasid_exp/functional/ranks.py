@@ -11,7 +11,7 @@ pass (`LaterSums`), and what is gathered for one loss is gathered at once (`gath
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any, Self
@@ -49,6 +49,19 @@ def from_first_rank(values: Tensor) -> Tensor:
     if ranks() > 1:
         dist.broadcast(values, src=0)
     return values
+
+
+def all_from_first_rank(tensors: Iterable[Tensor]) -> None:
+    """Rank 0's values of every tensor, in place, in one message for each type and device."""
+    if ranks() == 1:
+        return
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for alike in kinds.values():
+        values = from_first_rank(torch.cat([tensor.reshape(-1) for tensor in alike]))
+        for tensor, part in zip(alike, values.split([tensor.numel() for tensor in alike]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 def any_rank(flag: bool) -> bool:

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from adasid_exp.functional.ranks import (
     LaterSums,
-    from_first_rank,
+    all_from_first_rank,
     over_ranks,
-    ranks,
     rows_by_rank,
     share_of,
     shared_rows,
@@ -110,9 +109,7 @@ class TokenizerModule(ClippedModule):
     @torch.no_grad()
     def agree(self) -> None:
         """Every rank takes rank 0's state: k-means on other hardware may round otherwise, and codes would part."""
-        if ranks() > 1:
-            for values in self.model.state_dict().values():
-                from_first_rank(values)
+        all_from_first_rank(self.model.state_dict().values())
 
     def catalogue(self) -> ItemBatch:
         """Every item, on the model's device."""
