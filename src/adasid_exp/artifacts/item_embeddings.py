@@ -47,15 +47,20 @@ class ItemEmbeddings:
         return {name: table.shape[1] for name, table in self.features.items()}
 
     def batch(self, index: np.ndarray | None = None) -> ItemBatch:
-        """The items of ``index`` (int64 ``[items]``; None: the whole catalogue) as tensors on the CPU."""
+        """The items of ``index`` (int64 ``[items]``; None: the whole catalogue) as tensors on the CPU.
+
+        Tensors of the whole catalogue are the tables themselves where these may be written, be it in memory alone
+        (``mmap_mode="c"``): no row is read before it is asked for, and none is held twice.
+        """
         rows = np.arange(len(self.count), dtype=np.int64) if index is None else np.asarray(index, np.int64)
         whole = slice(None) if index is None else rows
-        # np.array copies: a memory-mapped table is read-only, and torch wants memory it may write.
-        features = {name: torch.from_numpy(np.array(table[whole])) for name, table in self.features.items()}
+        # Chosen rows are a copy already. The whole is not: a mapped table is read-only, and torch wants to write.
+        copy = True if index is None else None
+        features = {name: torch.from_numpy(np.array(table[whole], copy=copy)) for name, table in self.features.items()}
         return ItemBatch(
             index=torch.from_numpy(rows),
             features=features,
-            count=torch.from_numpy(np.array(self.count[whole])),
+            count=_tensor(self.count[whole]),
         )
 
     def save(self, folder: Path) -> None:
@@ -82,6 +87,11 @@ class ItemEmbeddings:
 
 def _table_file(position: int) -> str:
     return f"feature_{position}.npy"  # by position: a modality's name need not be a file name
+
+
+def _tensor(table: np.ndarray) -> torch.Tensor:
+    # torch wants memory it may write.
+    return torch.from_numpy(table if table.flags.writeable else table.copy())
 
 
 def _require_finite(name: str, table: np.ndarray) -> None:

@@ -20,5 +20,5 @@ class MLP(nn.Sequential):
             raise ValueError(f"an MLP needs an input and an output width, got {list(widths)}")
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
         super().__init__(*layers[:-1])

@@ -138,7 +138,7 @@ class ResidualTokenizer(TrainableTokenizer):
     @staticmethod
     def vectors(targets: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
         """An autoencoder's input, ``[items, dims]``: its modalities side by side."""
-        return torch.cat([targets[name] for name in names], dim=1)
+        return targets[names[0]] if len(names) == 1 else torch.cat([targets[name] for name in names], dim=1)
 
     def split(self, decoded: Sequence[Tensor]) -> dict[str, Tensor]:
         """The decoders' outputs by modality."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adasid_exp.functional.kmeans import kmeans
+from adasid_exp.functional.nearest import argmin_in_place
 from adasid_exp.functional.ranks import from_first_rank, mse_over_ranks, over_ranks, ratio_to_total, sum_later
 from adasid_exp.functional.straight_through import straight_through
 
@@ -214,7 +215,7 @@ class Codebook(nn.Module, ABC):
 @torch.no_grad()
 def nearest(latents: Tensor, words: Tensor) -> Tensor:
     """Codes nearest to ``latents [items, experts, dim]``, int64 ``[items, experts]``."""
-    return half_distances(latents, words).argmin(dim=-1).T
+    return argmin_in_place(half_distances(latents, words)).T
 
 
 def half_distances(latents: Tensor, words: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +81,11 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
         """Codes of ``latents [items, dim]``, int64 ``[items, levels]``."""
-        codes, residual = [], latents.unsqueeze(1)
-        for book in self.books():
+        residual = latents.unsqueeze(1)
+        codes = [self.books()[0].assign(residual)]
+        for coarser, book in pairwise(self.books()):
+            residual = residual - coarser.lookup(codes[-1])
             codes.append(book.assign(residual))
-            residual = residual - book.lookup(codes[-1])
         return torch.cat(codes, dim=1)
 
     @torch.no_grad()
