@@ -54,9 +54,7 @@ class ItemEmbeddings:
         """
         rows = np.arange(len(self.count), dtype=np.int64) if index is None else np.asarray(index, np.int64)
         whole = slice(None) if index is None else rows
-        # Chosen rows are a copy already. The whole is not: a mapped table is read-only, and torch wants to write.
-        copy = True if index is None else None
-        features = {name: torch.from_numpy(np.array(table[whole], copy=copy)) for name, table in self.features.items()}
+        features = {name: _tensor(table[whole]) for name, table in self.features.items()}
         return ItemBatch(
             index=torch.from_numpy(rows),
             features=features,
