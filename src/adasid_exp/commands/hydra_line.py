@@ -27,6 +27,10 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1, Hydra lets its exceptions pass instead of printing them."""
 
 
+class JobFailed(Exception):  # noqa: N818 - it says so
+    """A job of a sweep that ran elsewhere failed; the message is its one line."""
+
+
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def compose_and_start(cfg: DictConfig) -> float | None:
     """The composed configuration, values checked for their types, goes to the pipeline."""
@@ -48,6 +52,8 @@ def run_hydra(arguments: Sequence[str]) -> int:
         with errors_pass():
             sys.argv = [sys.argv[0], *arguments]
             compose_and_start()
+    except JobFailed as error:
+        return complain(str(error))
     except MISTAKES as error:
         if os.environ.get(FULL_ERROR) == "1" or started(error):
             raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from adasid_exp.artifacts.store import Store, disk_trouble
+from adasid_exp.commands.hydra_line import JobFailed
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.limits import check_numbers
 from adasid_exp.stages.preemption import RESUMABLE, Preempted, heed_sigterm
@@ -27,6 +30,16 @@ from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a command ended: exit code, objective where it has one, what stopped it."""
+
+    code: int = 0
+    objective: float | None = None
+    words: str = ""
+
+
 PLACES = ("results", "out", "folder")
 """Keys of a command's node that name where it writes."""
 
@@ -35,10 +48,7 @@ def start(cfg: DictConfig) -> float | None:
     """Runs ``cfg.stage``; a person's mistake ends in one line and exit code 2, SIGTERM in one line and 75."""
     quiet()
     heed_sigterm()
-    code, objective = in_words(cfg, lambda: run(cfg))
-    if code:
-        sys.exit(code)
-    return objective
+    return settled(in_words(cfg, lambda: run(cfg)))
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -51,9 +61,7 @@ def run(cfg: DictConfig) -> float | None:
     if talk.seat.rank:
         speak(talk.seat)
         last = talk.follow()
-        if last.code:
-            sys.exit(last.code)
-        return last.objective
+        return settled(Ending(code=last.code, objective=last.objective, words="rank 0 says why"))
     return lead(cfg, talk)
 
 
@@ -71,46 +79,58 @@ def made(cfg: DictConfig) -> float | None:
 
 def lead(cfg: DictConfig, talk: Conversation) -> float | None:
     """`made`, and whatever comes of it the other ranks learn."""
-    code, objective = 1, None
+    ending = Ending(code=1)
     try:
-        code, objective = in_words(cfg, lambda: made(cfg))
+        ending = in_words(cfg, lambda: made(cfg))
     finally:
-        talk.end(code, objective)
-    if code:
-        sys.exit(code)
-    return objective
+        talk.end(ending.code, ending.objective)
+    return settled(ending)
 
 
-def in_words(cfg: DictConfig, task: Callable[[], float | None]) -> tuple[int, float | None]:
-    """Exit code and result of a task; what stopped it is said in one line."""
+def settled(ending: Ending) -> float | None:
+    """The objective of what ended well; all else ends the process with its exit code.
+
+    Raises:
+        JobFailed: a job of submitit failed, whose launcher waits for a result or an exception. One that was stopped
+            (75) leaves neither: it may be in the queue again.
+    """
+    if ending.code and ending.code != RESUMABLE and "SUBMITIT_EXECUTOR" in os.environ:
+        raise JobFailed(ending.words)
+    if ending.code:
+        sys.exit(ending.code)
+    return ending.objective
+
+
+def in_words(cfg: DictConfig, task: Callable[[], float | None]) -> Ending:
+    """How a task ended; what stopped it is said in one line."""
     try:
-        return 0, task()
+        return Ending(objective=task())
     except UserError as error:
-        log.error("error: %s", error)
-        return 2, None
+        return mistake(str(error))
     except (InstantiationException, OmegaConfBaseException) as error:
-        log.error("error: %s", refusal(error))
-        return 2, None
+        return mistake(refusal(error))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("adasid_exp"):
             raise
-        log.error("error: %s is not installed; `adasid doctor` says how to get it", error.name)
-        return 2, None
+        return mistake(f"{error.name} is not installed; `adasid doctor` says how to get it")
     except OSError as error:
         trouble = disk_trouble(error)
         if trouble is None:
             raise
-        log.error(
-            "error: the disk refused: %s; free or name another place (runs=FOLDER, stage.results=FOLDER)", trouble
-        )
-        return 2, None
+        return mistake(f"the disk refused: {trouble}; free or name another place (runs=FOLDER, stage.results=FOLDER)")
     except KeyboardInterrupt as stop:
         saved = f"; {stop}" if str(stop) else ""
         log.error("stopped; what was finished is kept in %s%s; to go on: %s", cfg.runs, saved, same_command())
-        return 130, None
+        return Ending(code=130)
     except Preempted as stop:
         log.error("stopped by %s; what was finished is kept in %s, the same command goes on from there", stop, cfg.runs)
-        return RESUMABLE, None
+        return Ending(code=RESUMABLE)
+
+
+def mistake(words: str) -> Ending:
+    """The one line is said; exit code 2."""
+    log.error("error: %s", words)
+    return Ending(code=2, words=words)
 
 
 def refusal(error: Exception) -> str:
