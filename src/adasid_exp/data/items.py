@@ -59,10 +59,11 @@ class ItemDataModule(TableDataModule):
 
     @property
     def items(self) -> ItemBatch:
-        """The whole catalogue on the trainer's device, read once."""
-        device = self.place.device
-        if self._items is None or self._items.index.device != device:
-            self._items = self._embeddings.batch().to(device)
+        """The whole catalogue on the trainer's device; on the CPU the tables themselves, see `ItemEmbeddings.batch`."""
+        if self._items is None:
+            self._items = self._embeddings.batch()
+        if self._items.index.device != self.place.device:
+            self._items = self._items.to(self.place.device)
         return self._items
 
     def train_dataloader(self) -> ItemLoader:

@@ -80,7 +80,7 @@ def count_all(folder: Path, part: SortedPartition, left: Survivors, ticks_per_se
 def save_counts(folder: Path, name: str, values: np.ndarray) -> None:
     """How often each value occurs, without those that never do: two columns, int64 ``[values, 2]``."""
     first = int(values.min()) if len(values) else 0
-    counts = np.bincount(values - first)
+    counts = np.bincount(values - first if first else values)
     found = np.flatnonzero(counts)
     np.save(folder / f"{name}.npy", np.stack([found + first, counts[found]], axis=1))
 

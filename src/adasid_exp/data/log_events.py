@@ -66,13 +66,13 @@ class EventFormat:
 
     def select(self, schema: pl.Schema) -> list[pl.Expr]:
         """Columns ``user, item, timestamp, event, label`` in one type each, out of a shard's own."""
-        label = pl.lit(None) if self.label is None else pl.col(self.label)
+        label = pl.lit(None, dtype=pl.Int8) if self.label is None else pl.col(self.label).cast(pl.Float64, strict=False)
         return [
             pl.col(self.user).cast(id_type(schema[self.user]), strict=False).alias("user"),
             pl.col(self.item).cast(id_type(schema[self.item]), strict=False).alias("item"),
             self._time(schema[self.timestamp]).alias("timestamp"),
             self._is_interaction().alias("interaction"),
-            label.cast(pl.Float64, strict=False).alias("label"),
+            label.alias("label"),
         ]
 
     def _time(self, dtype: pl.DataType) -> pl.Expr:
@@ -178,7 +178,8 @@ def joined(parts: Sequence[Events]) -> Events:
 
 def _events(frame: pl.DataFrame, place: str, form: EventFormat, catalogue: Catalogue, bad: BadRows) -> Events:
     frame = _checked(frame, form, place, bad)
-    frame = frame.filter(pl.col("interaction") | pl.col("label").is_not_null())
+    used = frame.select(pl.col("interaction") | pl.col("label").is_not_null()).to_series()
+    frame = frame if used.all() else frame.filter(used)
     frame = frame.with_columns(pl.Series("number", catalogue.index_of(frame["item"])))
     frame = bad.drop(frame, pl.col("number") < 0, file=place, fault=UNKNOWN_ITEM)
     return Events(
@@ -218,7 +219,7 @@ def _faults(frame: pl.DataFrame, form: EventFormat) -> list[tuple[pl.Expr, Fault
     faults += [
         (time.is_null(), NO_TIME),
         (~time.is_between(form.ticks(form.since), form.ticks(form.until), closed="left"), time_fault(form)),
-        (label.is_not_null() & ~label.is_in([0.0, 1.0]), LABEL),
+        ((label != 0) & (label != 1), LABEL),
     ]
     if form.lateness is not None:
         latest = time.cum_max().over(GROUP)

@@ -54,12 +54,10 @@ def repeats(group: np.ndarray, time: np.ndarray, value: np.ndarray) -> np.ndarra
         group, time: rows in the order of (group, time).
         value: int32 ``[rows]``.
     """
-    same = (time[1:] == time[:-1]) & (group[1:] == group[:-1])
-    tied = np.zeros(len(group), dtype=bool)
-    tied[1:] = same
-    tied[:-1] |= same
-    rows = np.flatnonzero(tied)
-    run = np.cumsum(~np.concatenate([[False], same])[rows])
+    second = np.flatnonzero((time[1:] == time[:-1]) & (group[1:] == group[:-1])) + 1
+    opens = np.flatnonzero(np.diff(second, prepend=-1) > 1)  # the row above is the first of its moment
+    rows = np.insert(second, opens, second[opens] - 1)
+    run = np.cumsum(np.insert(np.zeros(len(second), dtype=np.int64), opens, 1))
     order = np.lexsort((value[rows], run))
     run, place = run[order], rows[order]
     return np.sort(place[1:][(run[1:] == run[:-1]) & (value[place[1:]] == value[place[:-1]])])

@@ -223,15 +223,18 @@ class Preparation:
         self._finish("writing partitions", pieces)
         items = int(np.load(last.alive).sum())
         recent = add_counts([piece.folder for piece in pieces], RECENT, items).astype(np.int32)
-        folders = [piece.folder if self.minimum else self._sorted(part) for part, piece in enumerate(pieces)]
+        folders = [self._finished(part) for part in range(self.partitions)]
         for folder in folders:
             assemble(folder / PARTITION, out / folder.name, recent)
         return {"positive_impressions": sum(facts_in(folder)["positive"] for folder in folders)}
 
+    def _finished(self, part: int) -> Path:
+        return self.work / "finished" / partition_name(part) if self.minimum else self._sorted(part)
+
     def _finishes(self, last: Counted, counted: Span) -> list[Finish]:
         return [
             Finish(
-                folder=self.work / "finished" / partition_name(part),
+                folder=self._finished(part),
                 rows=self._rows(part),
                 part=self._sorted(part),
                 alive=last.alive,
@@ -243,6 +246,8 @@ class Preparation:
         ]
 
     def _recents(self, counted: Span) -> list[Recent]:
+        if counted.start is None:
+            return []
         return [
             Recent(
                 folder=self.work / "recent" / partition_name(part),

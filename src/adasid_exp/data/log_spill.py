@@ -106,7 +106,8 @@ class Spill(Piece):
         return part[code], place[code]
 
     def _partition(self, ids: pl.Series) -> np.ndarray:
-        return (hash_ids(ids) % np.uint64(self.partitions)).astype(np.int32)
+        hashed = hash_ids(ids)
+        return np.remainder(hashed, np.uint64(self.partitions), out=hashed).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from adasid_exp.data.log_ids import encode, mixed
 
 KEYS, IDS, SLOTS = "keys.parquet", "ids.npy", "slots.npy"
 ABSENT = -1
+SPARE = 3
+"""Slots an item, at least; fewer make longer searches, more fall out of the processor's cache."""
 BLOCK = 1 << 16
 """Ids that are looked up at once: what belongs to them stays in the processor's cache."""
 
@@ -21,7 +23,7 @@ BLOCK = 1 << 16
 class NumberTable:
     """A hash table with open addressing; all rows that are asked for are probed together.
 
-    Half of the slots at most are taken, so that four rows of five are found at their first slot. The arrays are
+    A third of the slots at most is taken, so that five rows of six are found at their first slot. The arrays are
     mapped: processes on one machine share them, and nobody builds the table twice.
 
     Attributes:
@@ -37,7 +39,7 @@ class NumberTable:
         """The table of those ``ids`` (int64 from 0, distinct) that are ``used`` (bool)."""
         table = cls(
             ids=np.append(np.where(used, ids, ABSENT), ABSENT),
-            slots=np.full(1 << max(1, 2 * len(ids) - 1).bit_length(), ABSENT, dtype=np.int32),
+            slots=np.full(1 << (SPARE * max(1, len(ids))).bit_length(), ABSENT, dtype=np.int32),
         )
         rows = np.flatnonzero(used).astype(np.int32)
         slot = table._first(ids[rows])
@@ -69,11 +71,13 @@ class NumberTable:
         slot = self._first(wanted)
         row = self.slots.take(slot)
         open_ = np.flatnonzero(self.ids.take(row) != wanted)
+        slot, wanted = slot.take(open_), wanted.take(open_)
         while len(open_):
-            open_ = open_[row[open_] != ABSENT]
-            slot[open_] = self._next(slot[open_])
-            row[open_] = self.slots[slot[open_]]
-            open_ = open_[self.ids[row[open_]] != wanted[open_]]
+            slot = self._next(slot)
+            found = self.slots.take(slot)
+            row[open_] = found
+            on = np.flatnonzero((self.ids.take(found) != wanted) & (found != ABSENT))
+            open_, slot, wanted = open_.take(on), slot.take(on), wanted.take(on)
         return row
 
     def _first(self, ids: np.ndarray) -> np.ndarray:
