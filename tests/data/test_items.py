@@ -1,11 +1,18 @@
 """Item batches: every item once an epoch, its own features, in batches of near-equal size."""
 
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
+from adasid_exp.artifacts.item_vectors import VECTORS, open_vectors
 from adasid_exp.data.items import ItemDataModule
+from adasid_exp.functional import standardize
+from adasid_exp.nn.standardize import ColumnStandardize
 
 ITEMS = 103
 
@@ -47,3 +54,58 @@ def test_epochs_differ_and_seeds_repeat(embeddings):
     assert first != second
     assert epochs(0) == [first, second]
     assert epochs(1)[0] != first
+
+
+def test_the_catalogue_on_disk_is_not_held_in_memory(tmp_path, embeddings):
+    # By storage: tensors of the whole catalogue are the mapped file; and writing to them leaves it as it was.
+    np.save(tmp_path / VECTORS, embeddings.features["text"])
+    mapped = ItemEmbeddings(features={"text": open_vectors(tmp_path)}, count=embeddings.count)
+    data = ItemDataModule(embeddings=mapped, batch_size=25, seed=0)
+    text = data.items.features["text"]
+    assert text.data_ptr() == mapped.features["text"].ctypes.data
+    assert data.items is data.items
+    text[0] = 7.0
+    assert np.array_equal(np.load(tmp_path / VECTORS), embeddings.features["text"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells how much memory is no file's")
+def test_statistics_and_an_epoch_need_no_memory_for_the_catalogue(tmp_path, monkeypatch):
+    # Law: what is held beside the file is blocks and batches; one copy of the table is 31 MiB.
+    monkeypatch.setattr(standardize, "BLOCK", 2048)
+    rows, dim = 2**15, 250
+    table = np.lib.format.open_memmap(tmp_path / VECTORS, mode="w+", dtype=np.float32, shape=(rows, dim))
+    table[:] = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)
+    table.flush()
+    del table
+    columns = ColumnStandardize(dim=dim)
+    embeddings = ItemEmbeddings(features={"text": open_vectors(tmp_path)}, count=np.arange(rows, dtype=np.int64))
+    data = ItemDataModule(embeddings=embeddings, batch_size=512, seed=0)
+    with own_memory() as peak:
+        columns.fit(data.items.features["text"], data.items.count > 0)
+        read = sum(len(batch.index) for batch in data.train_dataloader())
+    assert read == rows
+    assert peak() < 0.5 * rows * dim * 4 / 2**20
+
+
+@contextmanager
+def own_memory():
+    """The most memory, in MiB, that is no file's and was not there before."""
+
+    def now():
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        return int(line.split()[1]) / 1024
+
+    before, seen, over = now(), [], threading.Event()
+
+    def watch():
+        while not over.is_set():
+            seen.append(now())
+            over.wait(0.001)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield lambda: max([now(), *seen]) - before
+    finally:
+        over.set()
+        watcher.join()

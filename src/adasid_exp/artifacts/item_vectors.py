@@ -8,12 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from adasid_exp.artifacts.files import link
+from adasid_exp.artifacts.files import appear, link
 from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.artifacts.prepared_logs import EmbeddingShards
 
 VECTORS = "vectors.npy"
 SHARD = "vectors-{:05d}.npy"
+BLOCK = 2**16
+"""Rows in memory while shards become one file."""
 
 
 class Vectors(Protocol):
@@ -68,10 +70,27 @@ def link_shards(shards: EmbeddingShards, folder: Path) -> None:
         link(file, folder / SHARD.format(number))
 
 
+def as_one_array(vectors: Vectors, file: Path) -> np.ndarray:
+    """The same vectors as one mapped array: those of shards are written to ``file`` first, once, block by block."""
+    if isinstance(vectors, np.ndarray):
+        return vectors
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        appear(file, lambda path: _write(vectors, path))
+    return np.load(file, mmap_mode="c", allow_pickle=False)
+
+
+def _write(vectors: Vectors, path: Path) -> None:
+    whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=vectors.shape)
+    for start in range(0, len(vectors), BLOCK):
+        whole[start : start + BLOCK] = vectors[start : start + BLOCK]
+    whole.flush()
+
+
 def open_vectors(folder: Path) -> Vectors:
-    """The vectors that a stage left in ``folder``, mapped; float32 ``[items, dim]``."""
+    """The vectors that a stage left in ``folder``, mapped: float32 ``[items, dim]``; writing changes no file."""
     if (folder / VECTORS).exists():
-        return np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
+        return np.load(folder / VECTORS, mmap_mode="c", allow_pickle=False)
     files = tuple(sorted(folder.glob("vectors-*.npy")))
     mapped = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
     starts = lengths_to_offsets(np.array([len(each) for each in mapped])).tolist()

@@ -10,7 +10,7 @@ from torch import Tensor
 FLAT = 1e-6
 """A column whose standard deviation is below this share of its size is constant up to rounding."""
 
-BLOCK = 2**20
+BLOCK = 2**17
 """Rows that are copied at once: those of a larger catalogue are looked at block by block."""
 
 

@@ -130,7 +130,7 @@ class Richness(nn.Module):
         warm = count > 0
         if not bool(warm.any()):
             raise UserError("richness: no item has a training interaction; check the split of the interactions")
-        values = self.source(behavior[warm], count[warm])
+        values = self.source(behavior, count)[warm]  # row by row: no copy of the catalogue
         if self.require_positive_correlation:
             self._check(values, count[warm])
         self.normalizer.fit(values)

@@ -70,7 +70,7 @@ class Behave(TaskStage):
 def norm_correlation(vectors: np.ndarray, counts: np.ndarray) -> float:
     """Spearman correlation of ``|e_b|`` and the training count over items with interactions."""
     seen = counts > 0
-    return float(spearmanr(np.linalg.norm(vectors[seen], axis=1), counts[seen]).statistic)
+    return float(spearmanr(np.linalg.norm(vectors, axis=1)[seen], counts[seen]).statistic)
 
 
 def behavior_model(node: DictConfig, counts: np.ndarray) -> Any:

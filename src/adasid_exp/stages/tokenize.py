@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from adasid_exp.artifacts.item_embeddings import ItemEmbeddings
-from adasid_exp.artifacts.item_vectors import open_vectors
+from adasid_exp.artifacts.item_vectors import Vectors, as_one_array, open_vectors
 from adasid_exp.data.items import ItemDataModule
 from adasid_exp.data.pieces import wants_bar
 from adasid_exp.data.sequences import Histories
+from adasid_exp.functional.ranks import from_first_rank
 from adasid_exp.stages.base import Stage, TaskStage, plain
 from adasid_exp.stages.behave import Behave
 from adasid_exp.stages.building import build, trained_part
@@ -54,13 +56,13 @@ class Tokenize(TaskStage):
         return item_inputs(self.cfg, self.task)
 
     def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
-        items = item_embeddings(self.cfg, self.task, inputs)
+        items = in_one_piece(item_embeddings(self.cfg, self.task, inputs), work)
         histories = task_histories(self.cfg, self.task, inputs)
         data = ItemDataModule(embeddings=items, batch_size=self.cfg.tokenizer.fit.batch_size, seed=self.cfg.seed)
         seed_everything(self.cfg.seed)
         model = tokenizer_model(self.cfg.tokenizer, items, histories)
         with waiting(f"{self.name} {self.label}: statistics", wanted=wants_bar(self.cfg.progress)):
-            model.fit_statistics(items.batch())
+            model.fit_statistics(data.items)
         module, trainer = train(self, self.cfg.tokenizer, model, data, work)
         if first_rank():
             save_weights(model, out / WEIGHTS)
@@ -91,6 +93,20 @@ def item_embeddings(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> I
     """Gathers the vectors of every modality the tokenizer reads and the training counts of a task."""
     features = {name: open_vectors(inputs[name]) for name in modalities_of(cfg)}
     return ItemEmbeddings(features=features, count=load_task(cfg, task, inputs["dataset"]).counts())
+
+
+def in_one_piece(items: ItemEmbeddings, work: Path) -> ItemEmbeddings:
+    """The same items, mapped: vectors in shards are written to ``work`` as one file, by one rank for all."""
+    if first_rank():
+        features = _joined(items, work)
+    from_first_rank(torch.zeros(1))  # the others wait for the files
+    return replace(items, features=features if first_rank() else _joined(items, work))
+
+
+def _joined(items: ItemEmbeddings, work: Path) -> dict[str, Vectors]:
+    return {
+        name: as_one_array(table, work / f"items-{at}.npy") for at, (name, table) in enumerate(items.features.items())
+    }
 
 
 def task_histories(cfg: DictConfig, task: str, inputs: Mapping[str, Path]) -> Callable[[], Histories]:
