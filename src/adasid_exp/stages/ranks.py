@@ -106,7 +106,8 @@ def external_seat() -> Seat | None:
         step = os.environ["SLURM_STEP_ID"]  # a job may run several sruns, on some of its machines each
         first = slurm.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
         os.environ.setdefault("MASTER_ADDR", first)
-        os.environ.setdefault("MASTER_PORT", str(slurm.main_port + int(step)))
+        if "MASTER_PORT" not in os.environ:
+            os.environ["MASTER_PORT"] = str(slurm.main_port + int(step))
         world = slurm.world_size()
         here = world // int(os.environ.get("SLURM_NNODES", "1"))
         return Seat(rank=slurm.global_rank(), world=world, local_rank=slurm.local_rank(), local_world=here)
