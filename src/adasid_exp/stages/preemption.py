@@ -16,6 +16,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from adasid_exp.functional.ranks import any_rank
+from adasid_exp.types import UserError
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +90,23 @@ class SaveWhenTold(Checkpoint):
         submitit = self._former.get(signal.SIGUSR2)
         self._hand_back()
         if requeue and callable(submitit):  # now that nothing is lost, it may requeue the job and exit
-            signal.raise_signal(signal.SIGUSR2)
+            _requeue()
         raise Preempted(name)
 
     def _hand_back(self) -> None:
         while self._former:
             number, handler = self._former.popitem()
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _requeue() -> None:
+    try:
+        signal.raise_signal(signal.SIGUSR2)
+    except Exception as refusal:
+        raise UserError(
+            f"{str(refusal).rstrip('.')}; the training is saved, the same command goes on from there "
+            "(hydra.launcher.max_num_timeout=N requeues N times)"
+        ) from refusal
 
 
 class NoSignals:
