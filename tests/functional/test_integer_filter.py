@@ -19,7 +19,7 @@ from adasid_exp.functional import integer_filter, integer_filter_kernels
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """The sample and the common columns come into play with catalogues that brute force can sort."""
-    monkeypatch.setattr(integer_filter, "LOOK", 16)
+    monkeypatch.setattr(integer_filter, "LOOK", 4)
     monkeypatch.setattr(integer_filter, "MEAN_RUN", 4)
 
 
@@ -35,7 +35,7 @@ def factors(items, slots):
     return {"weights": weights, "prior": torch.randint(-9, 9, (items,), generator=generator) / 2}
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     users=st.integers(1, 70),
@@ -97,7 +97,7 @@ def test_priors_that_rise_and_fall_with_brute_force(slope):
     assert torch.equal(top.items, brute_top_k(brute_scores(log_probs, codes) + prior, 100))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     scale=st.sampled_from([1e-6, 0.1, 3.0, 1e4, 1e20]),

@@ -26,21 +26,25 @@ from adasid_exp.types import UserError
 STRIDE = 16
 """Of so many items one is in the sample."""
 
-LOOK = 1024
+LOOK = 256
 """Items that are scored for every user, to begin with."""
 
 PRIOR_LEVELS = 256
+"""Items whose priors fall into the same of so many bands count as having the greatest of it."""
+
 WEIGHT_LEVELS = 16
+"""The same for the weights of a slot: the least and the greatest of a band count, whichever gives more."""
+
 MEAN_RUN = 32
 """Items that must share their first columns on average for these to be summed once."""
 
-MOST_TRIED = 64
+MOST_TRIED = 256
 """One item of so many is scored exactly for a user before the plain scan takes over."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilteredCatalogue:
-    """A catalogue made ready, once, for `filtered_top_k`: 2 bytes a slot and 8 an item beside the table of codes.
+    """A catalogue made ready, once, for `filtered_top_k`: 2 bytes a slot and 12 an item beside the table of codes.
 
     Attributes:
         plain: the catalogue as it was given.
@@ -110,7 +114,7 @@ def filtered(rows: Tensor, *, weights: Tensor | None = None, prior: Tensor | Non
         plain=Scored(rows, weights, prior),
         rows=kernels.Rows(starts, facts[0].numpy(), *(fact.double().numpy() for fact in facts[1:])),
         items=items,
-        sample=_every(items, kernels) if len(rows) >= STRIDE * 4 * LOOK else None,
+        sample=_every(items, kernels) if len(rows) >= STRIDE * STRIDE * LOOK else None,
     )
 
 
@@ -124,7 +128,7 @@ def filtered_top_k(log_probs: Tensor, catalogue: FilteredCatalogue, k: int) -> T
     """
     kernels = _kernels()
     k = min(k, len(catalogue.items.order))
-    users = log_probs.float().flatten(1).contiguous()
+    users = log_probs.detach().float().flatten(1).contiguous()
     lists = _lists(kernels, len(users), k)
     if 8 * k < len(catalogue.items.order):
         table = torch.empty(len(catalogue.rows.source), kernels.LANES, dtype=torch.uint8).numpy()
@@ -135,7 +139,7 @@ def filtered_top_k(log_probs: Tensor, catalogue: FilteredCatalogue, k: int) -> T
     top = in_order(torch.from_numpy(lists.scores), torch.from_numpy(lists.items))
     if len(again):
         rows, weights, prior = catalogue.plain
-        plain = scoring_numba.exact_top_k(log_probs[again], rows, k, weights=weights, prior=prior)
+        plain = scoring_numba.exact_top_k(users[again], rows, k, weights=weights, prior=prior)
         top.items[again], top.scores[again] = plain.items, plain.scores
     return top
 
@@ -161,25 +165,27 @@ def _scan(
     few = k if catalogue.sample is None else _rank(k)
     first = catalogue.items if catalogue.sample is None else catalogue.sample
     users.cut[:] = _look(kernels, catalogue.rows, first, users, few)
+    budget = _budget(k, len(catalogue.items.order))
     if catalogue.sample is not None:
-        found = _lists(kernels, many, few)
+        found, least = _lists(kernels, many, few), _budget(few, len(first.order))
         kernels.fill(catalogue.rows, users, table)
-        kernels.scan(catalogue.rows, first, users, found, table, _budget(few, len(first.order)))
+        kernels.scan(catalogue.rows, first, users, found, table, least)
+        lists.tried[found.tried > least] = budget + 1
     kernels.fill(catalogue.rows, users, table)
-    kernels.scan(catalogue.rows, catalogue.items, users, lists, table, _budget(k, len(catalogue.items.order)))
-    lists.held[lists.tried > _budget(k, len(catalogue.items.order))] = 0
+    kernels.scan(catalogue.rows, catalogue.items, users, lists, table, budget)
+    lists.held[lists.tried > budget] = 0
 
 
 def _look(kernels: ModuleType, rows: Any, items: Any, users: Any, k: int) -> np.ndarray:
     """The k-th best score of a few items, float32 ``[users]``."""
-    chosen = np.linspace(0, len(items.order) - 1, min(len(items.order), max(LOOK, 2 * k))).astype(np.int64)
+    chosen = np.linspace(0, len(items.order) - 1, min(len(items.order), max(LOOK, 8 * k))).astype(np.int64)
     scores = np.empty((len(users.best), len(chosen)), np.float32)
     kernels.score_some(rows, items, users, chosen, scores)
     return np.partition(scores, len(chosen) - k, axis=1)[:, len(chosen) - k]
 
 
 def _rank(k: int) -> int:
-    """A place in the sample that is all but certainly after the k-th best of all, by four deviations of a Poisson count."""
+    """A place in the sample, all but certainly after the k-th best of all: by four deviations of a Poisson count."""
     return min(k, math.ceil(k / STRIDE + 4 * math.sqrt(k / STRIDE) + 2))
 
 

@@ -280,59 +280,95 @@ def reach_of(users: Users, user: int) -> int:
     return int(reach) if 0 <= reach < ALL else ALL
 
 
-@njit(nogil=True)
-def exact_score(log_probs: np.ndarray, rows: Rows, items: Items, item: int) -> float:
+@njit(nogil=True, inline="always")
+def exact_score(
+    log_probs: np.ndarray,
+    user: int,
+    source: np.ndarray,
+    places: np.ndarray,
+    weights: np.ndarray,
+    prior: np.ndarray,
+    item: int,
+) -> float:
     """An item's score for one user, added up as the other scans do: slot after slot, then the prior."""
-    total, row, slots = np.float32(0.0), items.places[item], items.weights.shape[1]
-    first = len(row) - slots
-    if len(items.weights):
+    total, slots = np.float32(0.0), weights.shape[1]
+    first = places.shape[1] - slots
+    if len(weights):
         for slot in range(slots):
-            total = fused(items.weights[item, slot], log_probs[rows.source[row[first + slot]]], total)
+            total = fused(weights[item, slot], log_probs[user, source[places[item, first + slot]]], total)
     else:
         for slot in range(slots):
-            total += log_probs[rows.source[row[first + slot]]]
-    return total + items.prior[item]
+            total += log_probs[user, source[places[item, first + slot]]]
+    return total + prior[item]
 
 
 @njit(nogil=True)
 def score_some(rows: Rows, items: Items, users: Users, chosen: np.ndarray, scores: np.ndarray) -> None:
     """Scores of ``chosen`` places for each user, float32 ``[users, chosen]``."""
+    source, places, weights, prior = rows.source, items.places, items.weights, items.prior  # counted once, not per item
+    log_probs = users.log_probs
     for user in range(len(scores)):
         for number, item in enumerate(chosen):
-            scores[user, number] = exact_score(users.log_probs[user], rows, items, item)
+            scores[user, number] = exact_score(log_probs, user, source, places, weights, prior, item)
 
 
 @njit(nogil=True)
-def keep(users: Users, lists: Lists, user: int, score: float, item: int) -> None:
-    """Puts an item on a user's list if it belongs there; a full list raises the cut."""
-    scores, names, k = lists.scores[user], lists.items[user], lists.scores.shape[1]
-    if score < users.cut[user]:
-        return
-    if lists.held[user] < k:
-        scores[lists.held[user]], names[lists.held[user]] = score, item
-        lists.held[user] += 1
-        if lists.held[user] < k:
+def keep(
+    cut: np.ndarray, scores: np.ndarray, names: np.ndarray, held: np.ndarray, user: int, score: float, name: int
+) -> None:
+    """Puts an item on a user's list, where it belongs there; a full list raises the cut."""
+    k = scores.shape[1]
+    if held[user] < k:
+        scores[user, held[user]], names[user, held[user]] = score, name
+        held[user] += 1
+        if held[user] < k:
             return
         for place in range(k // 2 - 1, -1, -1):
-            sink(scores, names, place)
-    elif worse(scores[0], names[0], score, item):
-        scores[0], names[0] = score, item
-        sink(scores, names, 0)
-    users.cut[user] = max(users.cut[user], scores[0])
+            sink(scores[user], names[user], place)
+    elif worse(scores[user, 0], names[user, 0], score, name):
+        scores[user, 0], names[user, 0] = score, name
+        sink(scores[user], names[user], 0)
+    cut[user] = max(cut[user], scores[user, 0])
 
 
 @njit(nogil=True)
-def settle(rows: Rows, items: Items, users: Users, lists: Lists, near_items: np.ndarray, near_lanes: np.ndarray) -> int:
-    """Scores what is near; bit u of the result says whether something was for user u."""
-    seen = 0
-    for entry in range(len(near_items)):
-        item, lanes = near_items[entry], near_lanes[entry]
-        seen |= lanes
+def pair_up(near_items: np.ndarray, near_lanes: np.ndarray, found: int, users: np.ndarray, items: np.ndarray) -> int:
+    """A pair of user and item for each bit of what is near; how many."""
+    pairs = 0
+    for entry in range(found):
+        lanes = near_lanes[entry]
         while lanes:
-            user = lowest(lanes)
+            users[pairs], items[pairs] = lowest(lanes), near_items[entry]
             lanes &= lanes - 1
-            lists.tried[user] += 1
-            keep(users, lists, user, exact_score(users.log_probs[user], rows, items, item), items.order[item])
+            pairs += 1
+    return pairs
+
+
+@njit(nogil=True)
+def score_pairs(
+    rows: Rows, items: Items, users: Users, pair_users: np.ndarray, pair_items: np.ndarray, scores: np.ndarray
+) -> None:
+    """Exact scores; what comes of them is seen to later, so that many look-ups are under way at once."""
+    source, places, weights, prior = rows.source, items.places, items.weights, items.prior
+    log_probs = users.log_probs
+    for pair in range(len(pair_users)):
+        user, item = pair_users[pair], pair_items[pair]
+        scores[pair] = exact_score(log_probs, user, source, places, weights, prior, item)
+
+
+@njit(nogil=True)
+def settle(
+    order: np.ndarray, cut: np.ndarray, lists: Lists, users: np.ndarray, items: np.ndarray, pair_scores: np.ndarray
+) -> int:
+    """Puts pairs on the lists; bit u of the result says whether there was one of user u."""
+    scores, names, held, tried = lists.scores, lists.items, lists.held, lists.tried
+    seen = 0
+    for pair in range(len(users)):
+        user = users[pair]
+        seen |= 1 << user
+        tried[user] += 1
+        if pair_scores[pair] >= cut[user]:
+            keep(cut, scores, names, held, user, pair_scores[pair], order[items[pair]])
     return seen
 
 
@@ -341,12 +377,20 @@ def gather(
     table: np.ndarray, items: Items, run: int, reach: np.ndarray, near_items: np.ndarray, near_lanes: np.ndarray
 ) -> tuple[int, int]:
     """Visits runs until enough items are near; the run that comes next, and how many are."""
-    found = 0
-    while run < len(items.runs) - 1 and found < RUN:
-        start, stop = items.runs[run], items.runs[run + 1]
-        found = near(table, items.places, items.depth, start, stop, reach, near_items, near_lanes, found)
+    places, runs, depth, found = items.places, items.runs, items.depth, 0
+    while run < len(runs) - 1 and found < RUN:
+        found = near(table, places, depth, runs[run], runs[run + 1], reach, near_items, near_lanes, found)
         run += 1
     return run, found
+
+
+@njit(nogil=True)
+def look_again(users: Users, user: int, lists: Lists, table: np.ndarray, budget: int, reach: np.ndarray) -> None:
+    """A user's reach after the cut has moved; nothing any more where too much was scored."""
+    if lists.tried[user] > budget:
+        table[:, user], reach[user] = ALL, 0
+    else:
+        reach[user] = reach_of(users, user)
 
 
 @njit(nogil=True)
@@ -354,14 +398,15 @@ def scan(rows: Rows, items: Items, users: Users, lists: Lists, table: np.ndarray
     """Fills the lists. A user for whom more than ``budget`` items had to be scored is left unfinished."""
     reach = np.zeros(LANES, np.uint8)
     for user in range(len(users.best)):
-        reach[user] = reach_of(users, user)
+        look_again(users, user, lists, table, budget, reach)
     near_items, near_lanes, run = np.empty(2 * RUN, np.int64), np.empty(2 * RUN, np.int64), 0
+    room = 2 * RUN * LANES
+    pair_users, pair_items, scores = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
     while run < len(items.runs) - 1:
         run, found = gather(table, items, run, reach, near_items, near_lanes)
-        seen = settle(rows, items, users, lists, near_items[:found], near_lanes[:found])
+        pairs = pair_up(near_items, near_lanes, found, pair_users, pair_items)
+        score_pairs(rows, items, users, pair_users[:pairs], pair_items[:pairs], scores)
+        seen = settle(items.order, users.cut, lists, pair_users[:pairs], pair_items[:pairs], scores)
         while seen:
-            user = lowest(seen)
+            look_again(users, lowest(seen), lists, table, budget, reach)
             seen &= seen - 1
-            reach[user] = reach_of(users, user)
-            if lists.tried[user] > budget:
-                table[:, user], reach[user] = ALL, 0
