@@ -5,6 +5,7 @@ SIGUSR2 says the same where a job runs under submitit, which puts the job back i
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
 import threading
@@ -38,6 +39,13 @@ def heed_sigterm() -> None:
         signal.signal(signal.SIGTERM, _raise)
         if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
             signal.signal(signal.SIGUSR2, _raise)
+        atexit.unregister(_end_in_peace)
+        atexit.register(_end_in_peace)
+
+
+def _end_in_peace() -> None:
+    """A process that ends has nothing to save: a second signal would only tear its last words."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
