@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from adasid_exp.nn.representations.hashed_item_id import PRIME, HashedItemId
+from adasid_exp.nn.hashed_embedding import PRIME
+from adasid_exp.nn.representations.hashed_item_id import HashedItemId
 
 LARGEST = 48_000_000
 
@@ -12,7 +13,7 @@ def test_a_vector_is_the_sum_of_its_rows_by_hand():
     """The reference hashes in Python's unbounded integers: the product may not overflow."""
     model = HashedItemId(rows=1000, hashes=3, dim=4, prior_dim=2)
     items = torch.tensor([[0, 1], [LARGEST - 1, 12_345_678]])
-    pairs = list(zip(model.factors.tolist(), model.shifts.tolist(), strict=True))
+    pairs = list(zip(model.vectors.factors.tolist(), model.vectors.shifts.tolist(), strict=True))
     for place in ((0, 0), (0, 1), (1, 0), (1, 1)):
         rows = [(a * int(items[place]) + b) % PRIME % 1000 for a, b in pairs]
         torch.testing.assert_close(model(items)[place], model.vectors.weight[rows].sum(0))
@@ -25,13 +26,13 @@ def test_size_depends_on_rows_alone_and_gradients_reach_the_rows():
     item = torch.tensor([LARGEST])
     model(item).sum().backward()
     touched = model.vectors.weight.grad.sum(1).nonzero().squeeze(1)
-    assert touched.tolist() == sorted(set(model.hashed(item)[0].tolist()))
+    assert touched.tolist() == sorted(set(model.vectors.hashed(item)[0].tolist()))
 
 
 def test_rows_fill_evenly_and_few_items_share_all_of_theirs():
     """Law of universal hashing: of n items on R rows twice, about n^2 / R^2 pairs share both rows, in either order."""
     model = HashedItemId(rows=10_000, hashes=2, dim=1, prior_dim=1)
-    rows = model.hashed(torch.arange(20_000))
+    rows = model.vectors.hashed(torch.arange(20_000))
     loads = rows.flatten().bincount(minlength=10_000)
     assert loads.sum() == 40_000
     assert loads.max() < 30  # the mean is 4
@@ -41,9 +42,9 @@ def test_rows_fill_evenly_and_few_items_share_all_of_theirs():
 
 def test_hash_functions_do_not_follow_the_seed():
     torch.manual_seed(1)
-    first = HashedItemId(rows=100, hashes=2, dim=1, prior_dim=1).hashed(torch.arange(50))
+    first = HashedItemId(rows=100, hashes=2, dim=1, prior_dim=1).vectors.hashed(torch.arange(50))
     torch.manual_seed(2)
-    assert torch.equal(first, HashedItemId(rows=100, hashes=2, dim=1, prior_dim=1).hashed(torch.arange(50)))
+    assert torch.equal(first, HashedItemId(rows=100, hashes=2, dim=1, prior_dim=1).vectors.hashed(torch.arange(50)))
 
 
 def test_a_table_without_rows_is_refused():

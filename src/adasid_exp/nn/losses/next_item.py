@@ -18,6 +18,9 @@ from adasid_exp.functional.ranks import gathered, mean_over_ranks, ranks, ratio_
 from adasid_exp.functional.steps import last_steps, valid_steps
 from adasid_exp.types import SequenceBatch
 
+ItemTable = Tensor | nn.Module
+"""Item vectors ``[items, dim]``, or what makes those that are asked for, ``int64 [...] -> [..., dim]``."""
+
 
 class NextItemLoss(nn.Module, ABC):
     """A loss of states against the items that follow them."""
@@ -26,14 +29,20 @@ class NextItemLoss(nn.Module, ABC):
         """Learns how often the training part holds each item, int64 ``[items]``; most losses do not ask."""
 
     @abstractmethod
-    def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
+    def forward(self, states: Tensor, table: ItemTable, batch: SequenceBatch) -> Tensor:
         """Mean loss over valid steps of all ranks (see `ranks`), a scalar.
 
         Args:
             states: ``[users, steps, dim]``.
-            table: ``[items, dim]``.
+            table: the items' vectors.
             batch: with the next item of each step.
         """
+
+
+def vectors_of(table: ItemTable, items: Tensor) -> Tensor:
+    """The vectors of some items, ``int64 [...] -> [..., dim]``."""
+    vectors: Tensor = F.embedding(items, table) if isinstance(table, Tensor) else table(items)
+    return vectors
 
 
 class BinaryCrossEntropy(NextItemLoss):
@@ -55,10 +64,10 @@ class BinaryCrossEntropy(NextItemLoss):
     def observe(self, counts: Tensor) -> None:
         self.ends = inverse_cdf(counts.double().pow(self.exponent))
 
-    def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
+    def forward(self, states: Tensor, table: ItemTable, batch: SequenceBatch) -> Tensor:
         valid = valid_steps(batch)
         states, positive, negative = states[valid], batch.target[valid], self.negatives(batch, valid)[valid]
-        pairs = F.embedding(torch.stack([positive, negative]), table)  # [2, positions, dim]
+        pairs = vectors_of(table, torch.stack([positive, negative]))  # [2, positions, dim]
         right, wrong = torch.linalg.vecdot(pairs, states).unbind()
         return mean_over_ranks(F.softplus(-right) + F.softplus(wrong))
 
@@ -80,13 +89,13 @@ class InBatchSoftmax(NextItemLoss):
         super().__init__()
         self.negatives = negatives
 
-    def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
+    def forward(self, states: Tensor, table: ItemTable, batch: SequenceBatch) -> Tensor:
         valid = valid_steps(batch)
         states, positive = states[valid], batch.target[valid]
         offered, _ = gathered(positive)
         drawn = offered[torch.randint(len(offered), (self.negatives,), device=positive.device)]
-        right = torch.linalg.vecdot(F.embedding(positive, table), states)
-        wrong = states @ F.embedding(drawn, table).t()
+        right = torch.linalg.vecdot(vectors_of(table, positive), states)
+        wrong = states @ vectors_of(table, drawn).t()
         wrong = wrong.masked_fill(drawn == positive[:, None], -torch.inf)
         return mean_over_ranks(torch.logaddexp(right, wrong.logsumexp(1)) - right)
 
@@ -102,7 +111,9 @@ class FullSoftmax(NextItemLoss):
         super().__init__()
         self.chunk = chunk
 
-    def forward(self, states: Tensor, table: Tensor, batch: SequenceBatch) -> Tensor:
+    def forward(self, states: Tensor, table: ItemTable, batch: SequenceBatch) -> Tensor:
+        if not isinstance(table, Tensor):
+            raise ValueError("a softmax over the whole catalogue needs the vectors of all items at once")
         valid = valid_steps(batch)
         loss, steps = full_cross_entropy(states[valid], table, batch.target[valid], self.chunk), int(valid.sum())
         return loss if ranks() == 1 else ratio_over_ranks(loss * steps, steps)
