@@ -97,6 +97,16 @@ def test_priors_that_rise_and_fall_with_brute_force(slope):
     assert torch.equal(top.items, brute_top_k(brute_scores(log_probs, codes) + prior, 100))
 
 
+def test_an_impossible_item_comes_last():
+    log_probs, codes = problem(6, users=3, items=1000, slots=3, size=9, coarse=True)
+    prior = torch.zeros(1000)
+    prior[::7] = -torch.inf
+    more = {"prior": prior}
+    ours = integer_filter.exact_top_k(log_probs, flat_rows(codes, 10), 20, **more)
+    assert_same(ours, exact_top_k(log_probs, flat_rows(codes, 10), 20, **more))
+    assert not torch.isin(ours.items, torch.arange(0, 1000, 7)).any()
+
+
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
@@ -125,6 +135,22 @@ def test_what_scores_the_cut_is_within_reach(seed, scale, cut, weighed, with_pri
     for user in range(7):
         assert (sums[user, scores[user] >= users.cut[user]] <= kernels.reach_of(users, user)).all()
         assert (scores[user] <= users.best[user]).all()
+
+
+def test_a_guess_that_was_too_high_is_made_good(monkeypatch):
+    """Were the best of the sample taken for the 50th of all, lists would be short: the plain scan writes those."""
+    log_probs, codes = problem(8, users=70, items=3000, slots=4, size=20, coarse=False)
+    wanted = exact_top_k(log_probs, flat_rows(codes, 21), 50)
+    monkeypatch.setattr(integer_filter, "_rank", lambda k: 1)
+    assert_same(integer_filter.exact_top_k(log_probs, flat_rows(codes, 21), 50), wanted)
+
+
+@pytest.mark.slow
+def test_more_rows_than_two_bytes_number():
+    generator = torch.Generator().manual_seed(2)
+    log_probs = torch.randn(2, 2, 70_000, generator=generator)
+    rows = flat_rows(torch.stack([torch.randperm(70_000, generator=generator) for _ in range(2)], dim=1), 70_000)
+    assert_same(integer_filter.exact_top_k(log_probs, rows, 5), exact_top_k(log_probs, rows, 5))
 
 
 def test_most_items_are_never_scored():

@@ -222,7 +222,7 @@ def _levels(values: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
     values = values.float()
     spread = values.max().double() - values.min().double()
     share = (values.max().double() - values.double()) / spread if spread > 0 else torch.zeros_like(values).double()
-    level = (share * most).long().clamp_(max=most - 1)
+    level = (share.nan_to_num() * most).long().clamp_(0, most - 1)  # infinite spread: all in the first band
     low, high = values.new_full((most,), torch.inf), values.new_full((most,), -torch.inf)
     return level, low.scatter_reduce(0, level, values, "amin"), high.scatter_reduce(0, level, values, "amax")
 
