@@ -108,13 +108,12 @@ def test_torchrun_makes_it_once(tmp_path: Path) -> None:
 
 def test_the_place_that_slurm_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     # By hand: 2 machines of 4 tasks, the third task of the second machine.
-    slurm = {"NTASKS": "8", "PROCID": "6", "LOCALID": "2", "NNODES": "2", "NODEID": "1"}
+    slurm = {"NTASKS": "8", "PROCID": "6", "LOCALID": "2", "STEP_NUM_NODES": "2", "NNODES": "7"}
     slurm |= {"JOB_ID": "4321", "STEP_ID": "1", "NODELIST": "gpu[03-09]", "STEP_NODELIST": "gpu[07-08]"}
     for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in slurm.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
     seat = external_seat()
     assert seat is not None
     assert (seat.rank, seat.world, seat.local_rank, seat.local_world) == (6, 8, 2, 4)

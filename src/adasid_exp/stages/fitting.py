@@ -15,7 +15,7 @@ import lightning as L
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig
@@ -138,11 +138,12 @@ def trainer_of(cfg: DictConfig, fit: Mapping[str, Any], run: Run) -> L.Trainer:
         fit: the `fit` node of the model being trained: epochs, monitor, patience, check_every, gradient_clip.
         run: names and places.
     """
-    environment = [TorchElasticEnvironment()] if several(cfg.trainer) else []
+    # Named, so that Lightning does not look for SLURM: a job of many tasks may run a training of one process.
+    environment = TorchElasticEnvironment() if several(cfg.trainer) else LightningEnvironment()
     with _refusals():
         trainer = L.Trainer(
             **_hardware(cfg),
-            plugins=[CheckpointFiles(signature=run.signature), *environment],
+            plugins=[CheckpointFiles(signature=run.signature), environment],
             use_distributed_sampler=False,
             max_epochs=fit["epochs"],
             check_val_every_n_epoch=fit["check_every"],

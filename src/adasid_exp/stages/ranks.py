@@ -102,16 +102,20 @@ def external_seat() -> Seat | None:
         names = {"rank": "RANK", "world": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_world": "LOCAL_WORLD_SIZE"}
         return Seat(**{field: int(os.environ[name]) for field, name in names.items()})
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ:
-        slurm = SLURMEnvironment()
-        step = os.environ["SLURM_STEP_ID"]  # a job may run several sruns, on some of its machines each
-        first = slurm.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
-        os.environ.setdefault("MASTER_ADDR", first)
-        if "MASTER_PORT" not in os.environ:
-            os.environ["MASTER_PORT"] = str(slurm.main_port + int(step))
-        world = slurm.world_size()
-        here = world // int(os.environ.get("SLURM_NNODES", "1"))
-        return Seat(rank=slurm.global_rank(), world=world, local_rank=slurm.local_rank(), local_world=here)
+        return _slurm_seat()
     return None
+
+
+def _slurm_seat() -> Seat:
+    """That of a task of srun; the tasks meet on their step's first machine, at a port that is the step's own.
+
+    By hand, since Lightning refuses ``srun --ntasks``. A job may run several steps, on some of its machines each.
+    """
+    step = {name: os.environ[f"SLURM_{name}"] for name in ("JOB_ID", "STEP_ID", "STEP_NODELIST", "STEP_NUM_NODES")}
+    os.environ.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(step["STEP_NODELIST"]))
+    os.environ.setdefault("MASTER_PORT", str(15000 + int(step["JOB_ID"][-4:]) + int(step["STEP_ID"])))
+    rank, world, local = (int(os.environ[f"SLURM_{name}"]) for name in ("PROCID", "NTASKS", "LOCALID"))
+    return Seat(rank=rank, world=world, local_rank=local, local_world=world // int(step["STEP_NUM_NODES"]))
 
 
 def first_rank() -> bool:
