@@ -18,7 +18,10 @@ from adasid_exp.functional.ranks import own_rank
 from adasid_exp.stages.schedule import stage_of
 from conftest import AtLeast
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:Experiment logs directory"),  # every round logs to the same place
+]
 
 SHAPE = (
     "data=toy", "data.users=3000", "data.items=8192", "progress=false", "scale.codebook_size=256", "scale.length=4",
@@ -101,4 +104,5 @@ def test_two_ranks_against_one(name, compare, tmp_path, tmp_path_factory, pool):
         against="one process (CPU seconds of the busiest rank)",
         note=f"wall clock {wall / wall_of_two:.2f}x, which needs two idle cores; two processes that exchange nothing: "
         f"{cpu / cpu_apart:.2f}x, wall clock {wall / wall_apart:.2f}x",
+        held="512" not in name,  # so few rows are said, not promised: messages cost as much as they save
     )
