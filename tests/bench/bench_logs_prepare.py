@@ -162,12 +162,12 @@ import sys, time
 sys.path[:0] = {path!r}
 from pathlib import Path
 from bench_logs_prepare import sessions_of, simulate
-from adasid_exp.artifacts.provenance import _peak_mb
+from adasid_exp.artifacts.provenance import peak_mb
 folder = Path({folder!r})
 raw = folder / "raw" if (folder / "raw").is_dir() else simulate(folder, {events})
-start, before = time.process_time(), _peak_mb()
+start, before = time.process_time(), peak_mb()
 sessions_of(raw, folder, memory_gib={memory})
-print(time.process_time() - start, _peak_mb(), before)
+print(time.process_time() - start, peak_mb(), before)
 """
 
 
