@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -47,7 +46,9 @@ def files(runs: Path) -> dict[str, str]:
 
 def test_tasks_train_as_one_and_a_stopped_job_goes_on(tmp_path: Path) -> None:
     # Law: two tasks that srun started, stopped by SIGTERM and run again, end with the bytes of two local ranks.
-    assert start(tmp_path / "local").wait() == 0
+    local = start(tmp_path / "local")
+    _, said = local.communicate()
+    assert local.returncode == 0, said
     runs = tmp_path / "slurm"
     job = start(runs, *TASKS)
     deadline = time.monotonic() + 300
@@ -55,7 +56,8 @@ def test_tasks_train_as_one_and_a_stopped_job_goes_on(tmp_path: Path) -> None:
         assert job.poll() is None, job.communicate()[1]
         assert time.monotonic() < deadline, "the training never began"
         time.sleep(0.02)
-    job.send_signal(signal.SIGTERM)  # srun passes it on to the tasks
+    stopped = ["scancel", "--signal=TERM", "--name=adasid-test"]  # srun itself answers SIGTERM by killing its tasks
+    subprocess.run(stopped, check=True)
     _, said = job.communicate(timeout=90)
     assert job.returncode == 75, said
     assert said.count("SIGTERM: saved step") == said.count("stopped by SIGTERM") == 1, said
