@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_scoring import brute_scores, brute_top_k, problem
+from test_scoring_kernels import assert_same, factors
 
 from adasid_exp.functional import scoring_numba
 from adasid_exp.functional.scoring import exact_top_k, flat_rows
@@ -21,18 +22,6 @@ def small(monkeypatch):
     """The sample and the common columns come into play with catalogues that brute force can sort."""
     monkeypatch.setattr(integer_filter, "LOOK", 4)
     monkeypatch.setattr(integer_filter, "MEAN_RUN", 4)
-
-
-def assert_same(ours, wanted):
-    assert torch.equal(ours.items, wanted.items)
-    assert torch.equal(ours.scores, wanted.scores)
-
-
-def factors(items, slots):
-    """Quarters and halves: with coarse log-probabilities every sum is exact, in whatever order it is rounded."""
-    generator = torch.Generator().manual_seed(9)
-    weights = torch.randint(0, 5, (items, slots), generator=generator) / 4
-    return {"weights": weights, "prior": torch.randint(-9, 9, (items,), generator=generator) / 2}
 
 
 @settings(max_examples=40)
