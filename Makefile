@@ -140,7 +140,7 @@ check: setup  ## style, types, import contracts
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: setup  ## measure the hot paths as ratios to a floor or a reference (about six minutes)
+bench: setup  ## measure the hot paths as ratios to a floor or a reference (about ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' --benchmark-only --benchmark-autosave -p no:xdist
 
 .PHONY: format
