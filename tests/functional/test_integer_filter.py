@@ -10,7 +10,6 @@ from test_scoring_kernels import assert_same, factors
 
 from adasid_exp.functional import scoring_numba
 from adasid_exp.functional.scoring import exact_top_k, flat_rows
-from adasid_exp.types import UserError
 
 pytest.importorskip("numba")
 
@@ -150,12 +149,3 @@ def test_most_items_are_never_scored():
     integer_filter._scan(integer_filter_kernels, ready, (log_probs * 3).flatten(1).contiguous().numpy(), lists, table)
     assert (lists.held == 10).mean() > 0.9
     assert np.median(lists.tried) < 4000
-
-
-def test_without_numba_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "numba", None)
-    monkeypatch.delitem(__import__("sys").modules, "adasid_exp.functional.integer_filter_kernels", raising=False)
-    monkeypatch.delattr("adasid_exp.functional.integer_filter_kernels", raising=False)
-    log_probs, codes = problem(0, users=1, items=3, slots=1, size=2, coarse=False)
-    with pytest.raises(UserError, match=r"adasid-exp\[numba\]"):
-        integer_filter.exact_top_k(log_probs, flat_rows(codes, 3), 1)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_scoring import brute_scores, brute_top_k, problem
 
-from adasid_exp.functional import scoring_compiled, scoring_numba
+from adasid_exp.functional import integer_filter, scoring_compiled, scoring_numba
 from adasid_exp.functional.scoring import exact_top_k, flat_rows, scan_tile
 from adasid_exp.types import UserError
 
@@ -81,13 +81,21 @@ def test_numba_ranks_the_impossible_last(numba_top_k):
     assert top.items.tolist() == [[2, 1, 0]]
 
 
-def test_without_numba_one_line_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize(
+    ("scan", "kernels"),
+    [
+        (scoring_numba, "adasid_exp.functional.scoring_kernels"),
+        (integer_filter, "adasid_exp.functional.integer_filter_kernels"),
+    ],
+    ids=["numba scan", "integer filter"],
+)
+def test_without_numba_one_line_says_what_to_install(scan, kernels, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "numba", None)
-    monkeypatch.delitem(__import__("sys").modules, "adasid_exp.functional.scoring_kernels", raising=False)
-    monkeypatch.delattr("adasid_exp.functional.scoring_kernels", raising=False)
+    monkeypatch.delitem(__import__("sys").modules, kernels, raising=False)
+    monkeypatch.delattr(kernels, raising=False)
     log_probs, codes = problem(0, users=1, items=3, slots=1, size=2, coarse=False)
     with pytest.raises(UserError, match=r"adasid-exp\[numba\]"):
-        scoring_numba.exact_top_k(log_probs, flat_rows(codes, 3), 1)
+        scan.exact_top_k(log_probs, flat_rows(codes, 3), 1)
 
 
 @pytest.mark.parametrize("weighed", [False, True])

@@ -1,4 +1,4 @@
-"""Single files: that appear whole, that stand in two places."""
+"""Single files: that appear whole, that stand in two places, that are mapped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from adasid_exp.types import UserError
 
@@ -39,3 +41,8 @@ def link(file: Path, target: Path) -> None:
         os.link(file, target)
     except OSError:
         shutil.copyfile(file, target)
+
+
+def mapped(file: Path) -> np.ndarray:
+    """The array of a ``.npy`` file, read where it is looked at; plain, since a memmap's slices cost more."""
+    return np.asarray(np.load(file, mmap_mode="r"))

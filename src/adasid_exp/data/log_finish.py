@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from adasid_exp.artifacts.files import link
+from adasid_exp.artifacts.files import link, mapped
 from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.artifacts.prepared_logs import SCHEMA, USER_ID, PartitionArrays
 from adasid_exp.data.log_core import Survivors, count_all, save_counts, survivors
@@ -119,13 +119,9 @@ class Recent(Piece):
         """See `Piece.make`."""
         kept, older = self.settled / PARTITION, self.settled
         files = [(kept / "item.npy", kept / "timestamp.npy"), (older / OLDER_ITEM, older / OLDER_TIMESTAMP)]
-        items = [_mapped(item)[self.counted.covers(_mapped(timestamp))] for item, timestamp in files]
+        items = [mapped(item)[self.counted.covers(mapped(timestamp))] for item, timestamp in files]
         save_counts(folder, RECENT, np.concatenate(items))
         return {}
-
-
-def _mapped(file: Path) -> np.ndarray:
-    return np.asarray(np.load(file, mmap_mode="r"))
 
 
 def dense_index(alive: np.ndarray) -> np.ndarray:

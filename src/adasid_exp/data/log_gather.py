@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
+from adasid_exp.artifacts.files import mapped
 from adasid_exp.artifacts.offsets import lengths_to_offsets
 from adasid_exp.data.log_ids import encode_sorted
 from adasid_exp.data.log_order import by_group, by_time, others, repeats
@@ -40,7 +41,7 @@ class SortedPartition:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Maps what `save` wrote."""
-        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS}
+        arrays = {name: mapped(folder / f"{name}.npy") for name in ARRAYS}
         return cls(user_ids=pl.read_ipc(folder / USERS)["user"], **arrays)
 
     def save(self, folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
+from adasid_exp.artifacts.files import mapped
 from adasid_exp.data.log_ids import encode, mixed
 
 KEYS, IDS, SLOTS = "keys.parquet", "ids.npy", "slots.npy"
@@ -53,7 +54,7 @@ class NumberTable:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Maps what `save` wrote."""
-        return cls(ids=_mapped(folder / IDS), slots=_mapped(folder / SLOTS))
+        return cls(ids=mapped(folder / IDS), slots=mapped(folder / SLOTS))
 
     def save(self, folder: Path) -> None:
         """Writes both arrays."""
@@ -118,7 +119,3 @@ class TextTable:
         distinct, code = encode(ids)
         found = pl.DataFrame({"id": distinct}).join(self.keys, on="id", how="left", maintain_order="left")
         return found["index"].fill_null(ABSENT).to_numpy().take(code)
-
-
-def _mapped(file: Path) -> np.ndarray:
-    return np.asarray(np.load(file, mmap_mode="r"))

@@ -119,10 +119,7 @@ class SasRecHashed(TrainableRetriever):
         best = TopK(items=table.new_zeros(len(table), 0, dtype=torch.int64), scores=table.new_zeros(len(table), 0))
         for items in self._blocks(BLOCK):
             found = exact_top_k(table[:, None], self._rows(items), k)
-            scores, places = (
-                torch.cat([best.scores, found.scores], 1),
-                torch.cat([best.items, found.items + items[0]], 1),
-            )
-            both = in_order(scores, places)
+            scores = torch.cat([best.scores, found.scores], 1)
+            both = in_order(scores, torch.cat([best.items, found.items + items[0]], 1))
             best = TopK(items=both.items[:, :k], scores=both.scores[:, :k])
         return best
