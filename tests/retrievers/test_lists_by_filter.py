@@ -22,6 +22,6 @@ def test_the_filter_finds_what_recommend_does(training, pad, prior, weigh_scores
     weights, prior = (None if part is None else part[of_item] for part in (model.score_weights, model.prior))
     ready = filtered(model.catalogue.rows, weights=weights, prior=prior)
     for k in (1, 4, ITEMS):  # 4 of 40 items by the filter, all of them by the plain scan
-        ours, wanted = filtered_top_k(model.log_probs(batch), ready, k), model.recommend(batch, k)
+        ours, wanted = filtered_top_k(model.slot_scores(batch), ready, k), model.recommend(batch, k)
         assert torch.equal(ours.items, wanted.items)
         torch.testing.assert_close(ours.scores, wanted.scores, rtol=0 if weights is None else 1e-6, atol=0)

@@ -208,7 +208,7 @@ def test_batch_size_changes_no_rank(training):
 
 def test_probabilities_of_a_slot_sum_to_one(training):
     model = make(table())
-    log_probs = model.log_probs(held_out(training))
+    log_probs = model.slot_scores(held_out(training))
     possible = model.catalogue.bias.squeeze(1) == 0
     assert possible.sum(1).tolist() == [5, 4, 6]  # PAD is a class of the third slot alone
     torch.testing.assert_close((log_probs.exp() * possible).sum(-1), torch.ones(8, 3))

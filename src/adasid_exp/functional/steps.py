@@ -27,3 +27,16 @@ def valid_steps(batch: SequenceBatch) -> Tensor:
 def last_steps(states: Tensor, length: Tensor) -> Tensor:
     """Values at each row's last valid step: ``[users, steps, ...]`` to ``[users, ...]``."""
     return states[torch.arange(len(states), device=states.device), length - 1]
+
+
+def one_step_each(batch: SequenceBatch) -> SequenceBatch:
+    """Every valid step of a training batch as a history of its own, of that one item, ``[positions, 1]``."""
+    valid = valid_steps(batch)
+    user, length = batch.user.repeat_interleave(batch.length), torch.ones_like(batch.length[:1])
+    return replace(
+        batch,
+        user=user,
+        history=batch.history[valid][:, None],
+        length=length.expand(len(user)),
+        target=batch.target[valid][:, None],
+    )

@@ -48,14 +48,38 @@ class BayesPrior(ItemPrior):
         self.codes, self.items = codes, items
 
     def __call__(self, catalogue: SidCatalogue, counts: Tensor, weights: Tensor | None) -> Tensor:
-        mass = counts.double() + 1.0  # an item that nobody took is not impossible
+        mass = _mass(counts)
         weighted = mass[:, None] * catalogue.loss_weights
         taken = mass.new_zeros(catalogue.classes, catalogue.slots)
         taken.scatter_add_(0, catalogue.classes_of, weighted)
         share = taken / weighted.sum(dim=0)
         log_share = share.where(share > 0, 1.0).log()  # a class that is never learnt (a masked PAD) is no evidence
         code = log_share.gather(0, catalogue.distinct_classes)
-        item = (catalogue.mean_by_sid(mass[:, None]).squeeze(1) / mass.sum()).log()
+        item = _log_popularity(catalogue, mass)
         if weights is not None:
             code, item = code * weights, item * weights.mean(dim=1)
         return (self.items * item - self.codes * code.sum(dim=1)).float()
+
+
+class PopularityPrior(ItemPrior):
+    """``items * log p(i)``, popularity in the training part: for scores that are evidence of an item, not of its codes.
+
+    The items of a SID share their mean, so that they tie.
+
+    Args:
+        items: how much of the item's popularity is put in.
+    """
+
+    def __init__(self, *, items: float) -> None:
+        self.items = items
+
+    def __call__(self, catalogue: SidCatalogue, counts: Tensor, weights: Tensor | None) -> Tensor:
+        return (self.items * _log_popularity(catalogue, _mass(counts))).float()
+
+
+def _mass(counts: Tensor) -> Tensor:
+    return counts.double() + 1.0  # an item that nobody took is not impossible
+
+
+def _log_popularity(catalogue: SidCatalogue, mass: Tensor) -> Tensor:
+    return (catalogue.mean_by_sid(mass[:, None]).squeeze(1) / mass.sum()).log()

@@ -70,10 +70,16 @@ class SlotHeads(nn.Module):
 
         ``bias`` ``[slots, 1, classes]`` is added to them: -inf for classes that a slot does not have.
         """
+        return torch.baddbmm(bias, self.words(states), self.vectors().mT)
+
+    def words(self, states: Tensor) -> Tensor:
+        """What each slot's net makes of states ``[positions, dim]``: unit vectors ``[slots, positions, dim]``."""
         hidden = F.relu(self.first(states)).unflatten(1, (self.slots, self.second.shape[1])).transpose(0, 1)
-        words = F.normalize(torch.bmm(hidden, self.second), dim=-1)
-        classes = F.normalize(self.output.table, dim=-1) / self.temperature
-        return torch.baddbmm(bias, words, classes.mT)
+        return F.normalize(torch.bmm(hidden, self.second), dim=-1)
+
+    def vectors(self) -> Tensor:
+        """The output codebooks over the temperature, ``[slots, classes, dim]``; times a word, a logit."""
+        return F.normalize(self.output.table, dim=-1) / self.temperature
 
     def of_slot(self, slot: int, states: Tensor, bias: Tensor) -> Tensor:
         """Logits ``[positions, classes]`` of one slot from states of its own, ``[positions, dim]``.

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from adasid_exp.functional.beam import SidBeam, items_in_beam, rank_in_beam
 from adasid_exp.functional.ranks import ratio_over_ranks
-from adasid_exp.functional.scoring import TopK, rank_in_scores, top_k_of_scores
+from adasid_exp.functional.scoring import TopK, exact_top_k, rank_in_scores, target_rank, top_k_of_scores
 from adasid_exp.functional.steps import last_steps, trimmed, valid_steps
-from adasid_exp.nn.sid_catalogue import SidCatalogue
+from adasid_exp.nn.item_prior import ItemPrior
+from adasid_exp.nn.sid_catalogue import SidCatalogue, shares
 from adasid_exp.nn.slot_decoder import DecoderMemory, SlotDecoder
-from adasid_exp.nn.slot_heads import SlotTokens
+from adasid_exp.nn.slot_heads import SlotHeads, SlotTokens
 from adasid_exp.nn.slot_weights import PredictPad, SlotWeights
 from adasid_exp.nn.transformer import CausalTransformer
 from adasid_exp.types import SequenceBatch, SidTable, TargetRank
@@ -58,6 +59,80 @@ class ScoredRetriever(Retriever):
     @torch.no_grad()
     def recommend(self, batch: SequenceBatch, k: int) -> TopK:
         return top_k_of_scores(self.scores(batch), k)
+
+
+class SlotRetriever(TrainableRetriever):
+    """Scores an item by the sum over slots of what its code is worth to the user, and a prior.
+
+    The whole catalogue is ranked exactly by look-ups in a table of codes' scores, in no order of slots and without a
+    beam.
+
+    Args:
+        catalogue: the SIDs of the whole catalogue.
+        encoder: histories of item tokens to states of the same width.
+        hidden: width inside the slots' nets.
+        temperature: of the cosine logits.
+        init_std: spread of the initial embeddings.
+    """
+
+    score_weights: Tensor | None
+    prior: Tensor | None
+
+    def __init__(
+        self, *, catalogue: SidCatalogue, encoder: CausalTransformer, hidden: int, temperature: float, init_std: float
+    ) -> None:
+        super().__init__()
+        self.catalogue = catalogue
+        slots, classes, dim = catalogue.slots, catalogue.classes, encoder.dim
+        self.tokens = SlotTokens(slots=slots, classes=classes, width=dim, dim=dim, init_std=init_std)
+        self.encoder = encoder
+        self.heads = SlotHeads(
+            slots=slots, classes=classes, dim=dim, hidden=hidden, temperature=temperature, init_std=init_std
+        )
+
+    @abstractmethod
+    def scored(self, states: Tensor) -> Tensor:
+        """What each class is worth, of states ``[positions, dim]``: ``[slots, positions, classes]``."""
+
+    def score_by(self, factors: Tensor | None, prior: ItemPrior, counts: Tensor) -> None:
+        """Settles what does not depend on a user.
+
+        Args:
+            factors: weights of each item's slots, ``[items, slots]`` (a SID's are the mean over its items); None for 1.
+            prior: what is added to a SID's score.
+            counts: interactions of each item in the training part, int64 ``[items]``.
+        """
+        weights = None if factors is None else shares(self.catalogue.mean_by_sid(factors))
+        self.register_buffer("score_weights", weights, persistent=False)
+        self.register_buffer("prior", prior(self.catalogue, counts, weights), persistent=False)
+
+    def states(self, history: Tensor) -> Tensor:
+        """States after each step of ``[users, steps]`` histories, ``[users, steps, dim]``."""
+        return self.encoder(self.tokens(self.catalogue.rows[history]))
+
+    @torch.no_grad()
+    def rank(self, batch: SequenceBatch) -> TargetRank:
+        scores, weights = self.slot_scores(batch), self.score_weights
+        return target_rank(scores, self.catalogue.distinct, batch.target, weights=weights, prior=self.prior)
+
+    @torch.no_grad()
+    def recommend(self, batch: SequenceBatch, k: int) -> TopK:
+        weights, prior = (
+            None if table is None else table[self.catalogue.of_item] for table in (self.score_weights, self.prior)
+        )
+        return exact_top_k(self.slot_scores(batch), self.catalogue.rows, k, weights=weights, prior=prior)
+
+    def slot_scores(self, batch: SequenceBatch) -> Tensor:
+        """What each slot's classes are worth for the next item, ``[users, slots, classes]``.
+
+        Classes that no item has (codes beyond a slot's size, PAD where it is not predicted) read 0, not -inf:
+        no score uses them, save PAD slots with factor 0.
+        """
+        batch = trimmed(batch)
+        states = last_steps(self.states(batch.history), batch.length)
+        with torch.autocast(states.device.type, enabled=False):  # half precision would tie neighbors
+            scored = self.scored(states.float())
+        return scored.masked_fill(self.catalogue.bias < 0, 0.0).transpose(0, 1)
 
 
 class BeamRetriever(TrainableRetriever):

@@ -84,17 +84,19 @@ class Calibrate(Stage):
 
 
 def tempered(retriever: DictConfig, temperature: float) -> DictConfig:
-    """The retriever's node with Bayes' rule at a temperature: a rank does not feel that both terms are scaled by T.
+    """The retriever's node with its prior at a temperature: a rank does not feel that both terms are scaled by T.
 
     Raises:
-        UserError: it has no such rule.
+        UserError: it has no prior in which items count.
     """
     prior = plain(retriever).get("prior")
-    if not isinstance(prior, dict) or not {"codes", "items"} <= prior.keys():
+    if not isinstance(prior, dict) or "items" not in prior:
         raise UserError(
-            f"stage=calibrate needs prior@retriever.prior=bayes and a retriever that takes it; "
+            f"stage=calibrate needs a retriever with prior@retriever.prior=bayes or popularity; "
             f"retriever={retriever.name} has {'no prior' if prior is None else 'another prior'}: use stage=retrieve"
         )
     node: DictConfig = retriever.copy()
-    node.prior.codes, node.prior.items = 1.0, float(temperature)
+    node.prior.items = float(temperature)
+    if "codes" in prior:
+        node.prior.codes = 1.0
     return node

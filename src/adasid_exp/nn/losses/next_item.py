@@ -7,6 +7,7 @@ gathers the valid steps before it computes anything.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from adasid_exp.functional.ranks import gathered, mean_over_ranks, ranks, ratio_
 from adasid_exp.functional.steps import last_steps, valid_steps
 from adasid_exp.types import SequenceBatch
 
-ItemTable = Tensor | nn.Module
+ItemTable = Tensor | Callable[[Tensor], Tensor]
 """Item vectors ``[items, dim]``, or what makes those that are asked for, ``int64 [...] -> [..., dim]``."""
 
 
