@@ -111,6 +111,11 @@ decoders: setup  ## beyond the paper: three ways to decode
 	@$(HAVE_DATA)
 	$(RUN) stage=reproduce stage.grid=decoders $(WHAT) $(CHOSEN)
 
+.PHONY: objectives
+objectives: setup  ## beyond the paper: the generator trained on slots, and on items
+	@$(HAVE_DATA)
+	$(RUN) stage=reproduce stage.grid=objectives $(WHAT) $(CHOSEN)
+
 .PHONY: noise
 noise: setup  ## beyond the paper: the tail's behavior corrupted by a growing amount (toy data)
 	$(RUN) stage=reproduce stage.grid=noise data=toy $(CHOSEN)
