@@ -31,6 +31,7 @@ TOKENIZER = ("stage=tokenize", "tokenizer.fit.epochs=6")
 CASES = {
     "RQ-VAE, 512 rows a rank": ("tokenizer.fit.batch_size={}", 1024, (*TOKENIZER, "tokenizer=rq_vae")),
     "RQ-VAE, 1,024 rows a rank": ("tokenizer.fit.batch_size={}", 2048, (*TOKENIZER, "tokenizer=rq_vae")),
+    "RQ-VAE, 2,048 rows a rank": ("tokenizer.fit.batch_size={}", 4096, (*TOKENIZER, "tokenizer=rq_vae")),
     "ADA-SID, 1,024 rows a rank": ("tokenizer.fit.batch_size={}", 2048, (*TOKENIZER, "tokenizer=ada_sid")),
     "SASRec, 256 rows a rank": ("behavior.fit.batch_size={}", 512, (
         "stage=behave", "behavior.fit.epochs=6", "behavior.fit.check_every=100", "behavior.fit.monitor=null",
