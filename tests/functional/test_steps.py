@@ -2,7 +2,7 @@
 
 import torch
 
-from adasid_exp.functional.steps import last_steps, trimmed, valid_steps
+from adasid_exp.functional.steps import last_steps, one_step_each, trimmed, valid_steps
 from adasid_exp.types import SequenceBatch
 
 
@@ -28,3 +28,14 @@ def test_valid_and_last_steps():
     batch = batch_of(torch.tensor([5, 6]))
     assert valid_steps(batch).tolist() == [[True, True, False, False], [True, False, False, False]]
     assert last_steps(batch.history, batch.length).tolist() == [8, 9]
+
+
+def test_one_step_each_leaves_the_padding_out():
+    alone = one_step_each(batch_of(torch.tensor([[8, 5, 0, 0], [6, 0, 0, 0]])))
+    assert alone.user.tolist() == [0, 0, 1]
+    assert alone.history.tolist() == [[7], [8], [9]]
+    assert alone.length.tolist() == [1, 1, 1]
+    assert alone.target.tolist() == [[8], [5], [6]]
+    none, no_steps = torch.zeros(0).long(), torch.zeros(0, 2).long()
+    empty = one_step_each(SequenceBatch(user=none, history=no_steps, length=none, target=no_steps))
+    assert empty.target.shape == (0, 1)

@@ -32,11 +32,6 @@ def last_steps(states: Tensor, length: Tensor) -> Tensor:
 def one_step_each(batch: SequenceBatch) -> SequenceBatch:
     """Every valid step of a training batch as a history of its own, of that one item, ``[positions, 1]``."""
     valid = valid_steps(batch)
-    user, length = batch.user.repeat_interleave(batch.length), torch.ones_like(batch.length[:1])
-    return replace(
-        batch,
-        user=user,
-        history=batch.history[valid][:, None],
-        length=length.expand(len(user)),
-        target=batch.target[valid][:, None],
-    )
+    history, target = batch.history[valid][:, None], batch.target[valid][:, None]
+    user = batch.user.repeat_interleave(batch.length)
+    return replace(batch, user=user, history=history, length=torch.ones_like(user), target=target)
