@@ -111,8 +111,10 @@ class Dots:
         panels = [Panel(**panel) for panel in self.panels]
         figure, axes = canvas(len(panels), self.columns, self.title, height=0.34 * len(rows) + 1.0)
         labels = [spot.label for spot in rows.values()]
-        drawn = False
+        drawn, firsts = False, {}
         for number, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
+            if firsts.setdefault(panel.key, axis) is not axis:  # one metric in two parts reads off one scale
+                axis.sharex(firsts[panel.key])
             for place, row in enumerate(rows):
                 spread = spread_of(runs, row, panel.part, panel.key)
                 if spread is not None:
@@ -124,6 +126,7 @@ class Dots:
             axis.set(xlabel=panel.title, yticks=range(len(labels)), ylim=(len(labels) - 0.5, -0.5))
             axis.set_yticklabels(labels if number % self.columns == 0 else [])
             axis.tick_params(axis="y", length=0)
+            axis.locator_params(axis="x", nbins=6)
         if drawn:
             figure.supxlabel("thin bars: 95 % interval over the test users, first seed", fontsize=8, color=GREY)
         return figure
