@@ -111,7 +111,8 @@ class Dots:
         panels = [Panel(**panel) for panel in self.panels]
         figure, axes = canvas(len(panels), self.columns, self.title, height=0.34 * len(rows) + 1.0)
         labels = [spot.label for spot in rows.values()]
-        drawn, firsts = False, {}
+        drawn = False
+        firsts: dict[str, Any] = {}
         for number, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
             if firsts.setdefault(panel.key, axis) is not axis:  # one metric in two parts reads off one scale
                 axis.sharex(firsts[panel.key])
