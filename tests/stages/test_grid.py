@@ -14,8 +14,9 @@ from adasid_exp.reporting.table import runs_frame
 from adasid_exp.stages import compare
 from adasid_exp.stages import grid as grids
 from adasid_exp.stages.compare import comparison_frame, comparisons
-from adasid_exp.stages.grid import Cell, cells_of, load_grid, rows_on
+from adasid_exp.stages.grid import Cell, cells_of, kept_by_rows, load_grid, rows_on
 from adasid_exp.stages.reproduce import keep_runs
+from adasid_exp.stages.schedule import stage_of
 from adasid_exp.types import UserError
 
 GRID = """
@@ -40,11 +41,21 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> grids.Grid:
     return load_grid("small")
 
 
-def test_overrides_of_a_row_follow_those_of_the_block_and_precede_the_user_s(small: grids.Grid) -> None:
+def test_overrides_of_a_row_follow_those_of_the_block_and_the_user_s(small: grids.Grid) -> None:
     cells = cells_of(small, small.rows, [3], ["data=toy"])
     assert [(cell.row, cell.part) for cell in cells] == [("both", "one"), ("both", "two"), ("second", "two")]
-    assert cells[1].overrides == ("stage=retrieve", "tokenizer=opq", "data=toy", "seed=3")
+    assert cells[1].overrides == ("data=toy", "stage=retrieve", "tokenizer=opq", "seed=3")
     assert (small.rows["both"].series, small.rows["both"].x, small.rows["both"].reference) == ("s", 2, False)
+
+
+def test_a_row_stays_what_it_is_under_the_user_s_override(small: grids.Grid) -> None:
+    """Law: the popularity row ranks by popularity whatever retriever the others get, and the report says so."""
+    shared = ["retriever=item_softmax", "data=toy"]
+    names = {cell.row: stage_of(cell.overrides).cfg.retriever.name for cell in cells_of(small, small.rows, [0], shared)}
+    assert names == {"both": "item_softmax", "second": "popularity"}
+    assert kept_by_rows(small, small.rows, shared) == [
+        "retriever=item_softmax holds for the other rows: second set retriever themselves"
+    ]
 
 
 def test_a_row_overrides_more_on_the_data_it_names(small: grids.Grid) -> None:

@@ -180,15 +180,33 @@ def rows_on(rows: Mapping[str, Row], data: str) -> dict[str, Row]:
 
 
 def cells_of(grid: Grid, rows: Mapping[str, Row], seeds: Sequence[int], shared: Sequence[str]) -> list[Cell]:
-    """Every run of the chosen rows; ``shared`` are the user's own overrides, applied last."""
+    """Every run of the chosen rows; ``shared`` are the user's own overrides: what makes a row comes after them."""
     return [
         Cell(
             row=name,
             part=part,
             seed=seed,
-            overrides=(*grid.parts[part].overrides, *own, *shared, f"seed={seed}"),
+            overrides=(*shared, *grid.parts[part].overrides, *own, f"seed={seed}"),
         )
         for name, row in rows.items()
         for part, own in row.parts.items()
         for seed in seeds
     ]
+
+
+def kept_by_rows(grid: Grid, rows: Mapping[str, Row], shared: Sequence[str]) -> list[str]:
+    """A line for each override of the user's whose key some rows set themselves: there theirs stands."""
+    lines = []
+    for text in shared:
+        own = [
+            name
+            for name, row in rows.items()
+            if _key(text) in {_key(o) for part, more in row.parts.items() for o in (*grid.parts[part].overrides, *more)}
+        ]
+        if own:
+            lines.append(f"{text} holds for the other rows: {', '.join(own)} set {_key(text)} themselves")
+    return lines
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")

@@ -41,7 +41,7 @@ from adasid_exp.reporting.table import (
 )
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.compare import Comparison, comparison_frame, comparisons
-from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, load_grid, rows_on
+from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, kept_by_rows, load_grid, rows_on
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.stages.recording import About, Outcome
 from adasid_exp.stages.schedule import Progress, jobs_of, run_jobs, stage_of
@@ -74,6 +74,9 @@ class Reproduce:
         rows = rows_on(choose_rows(grid, asked.methods), self.cfg.data.name)
         shared = [*own_overrides(), *group_as(self.cfg, grid.name)]
         cells = cells_of(grid, rows, asked.seeds or grid.seeds, shared)
+        kept = kept_by_rows(grid, rows, shared)
+        for line in kept:
+            log.info(line)
         out = folder_at(Path(asked.results), "stage.results")  # before hours of work
         started = time.perf_counter()
         failed = self._make(cells, store)
@@ -81,7 +84,7 @@ class Reproduce:
         table, runs = report(grid, rows, cells, store, self.cfg.data.name, found)
         command = f"Command: adasid {' '.join(HydraConfig.get().overrides.task)}"
         spent = f"{duration(time.perf_counter() - started)} of wall time for what was not there yet."
-        table = replace(table, notes=[*table.notes, f"{command}; {spent}"])
+        table = replace(table, notes=[*table.notes, *(f"{line}." for line in kept), f"{command}; {spent}"])
         for suffix, text in (("md", markdown(table)), ("csv", csv(table)), ("tex", latex(table))):
             (out / f"{grid.name}.{suffix}").write_text(text)
         keep_runs(runs, grid.name, out / RUNS)
