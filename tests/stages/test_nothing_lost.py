@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -193,6 +194,37 @@ def test_a_folder_that_cannot_be_written_is_one_line() -> None:
 def checkpoint_of(signature: str, path: Path) -> Path:
     CheckpointFiles(signature=signature).save_checkpoint({"state_dict": {"w": torch.zeros(100)}}, path)
     return path
+
+
+class Stopping(io.FileIO):
+    """A file in which Ctrl-C strikes at the third piece that is written, or the disk is full then."""
+
+    stop: type[BaseException] = KeyboardInterrupt
+    pieces = 0
+
+    def write(self, piece: bytes) -> int:
+        self.pieces += 1
+        if self.pieces == 3:
+            raise self.stop
+        return super().write(piece)
+
+
+@pytest.mark.parametrize(
+    ("stop", "raised"), [(KeyboardInterrupt, KeyboardInterrupt), (Preempted, Preempted), (OSError, RuntimeError)]
+)
+def test_ctrl_c_within_a_checkpoint_is_ctrl_c(
+    stop: type[BaseException], raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's writer says "unexpected pos" for whatever stopped it; the checkpoint that was there stays."""
+    path = checkpoint_of("a", tmp_path / "resume.ckpt")
+    before = path.read_bytes()
+    monkeypatch.setattr(Stopping, "stop", stop)
+    monkeypatch.setattr(Path, "open", lambda path, mode: Stopping(path, mode))
+    with pytest.raises(raised) as caught:
+        checkpoint_of("a", path)
+    monkeypatch.undo()
+    assert isinstance(caught.value, stop) or isinstance(caught.value.__context__, stop)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 1000])

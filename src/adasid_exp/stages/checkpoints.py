@@ -27,12 +27,21 @@ class CheckpointFiles(CheckpointIO):
         self.signature = signature
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes beside ``path``, flushes, and renames: a reader meets the old file or the new one."""
+        """Writes beside ``path``, flushes, and renames: a reader meets the old file or the new one.
+
+        Ctrl-C in the middle of it is Ctrl-C, whatever the half-written archive says when it is closed.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as stream:
-            torch.save({**checkpoint, OWNER: self.signature}, stream)
+            try:
+                torch.save({**checkpoint, OWNER: self.signature}, stream)
+            except RuntimeError as error:
+                interruption = _interruption(error)
+                if interruption is None:
+                    raise
+                raise interruption from None
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
@@ -55,6 +64,13 @@ class CheckpointFiles(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Deletes the file if it is there."""
         Path(path).unlink(missing_ok=True)
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """The Ctrl-C or the like in whose wake ``error`` was raised."""
+    while isinstance(error, Exception):
+        error = error.__context__
+    return error
 
 
 def load_safely(path: Path) -> dict[str, Any]:
