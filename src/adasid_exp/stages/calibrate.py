@@ -92,7 +92,7 @@ def tempered(retriever: DictConfig, temperature: float) -> DictConfig:
     prior = plain(retriever).get("prior")
     if not isinstance(prior, dict) or "items" not in prior:
         raise UserError(
-            f"stage=calibrate needs a retriever with prior@retriever.prior=bayes or popularity; "
+            f"stage=calibrate needs prior@retriever.prior=bayes or popularity and a retriever that takes it; "
             f"retriever={retriever.name} has {'no prior' if prior is None else 'another prior'}: use stage=retrieve"
         )
     node: DictConfig = retriever.copy()
