@@ -35,6 +35,7 @@ ODD = (
 SPARSE = "scale.batch_size={behavior:2,tokenizer:2,retriever:2,ranker:2}"
 """Two rows a step: of three ranks one has none."""
 RETRIEVER = "retriever.encoder.dropout=0"
+NEGATIVES = "retriever.next_item.negatives=8"
 RANKER = "ranker.tower.dropout=0"
 
 CASES: dict[str, tuple[str, ...]] = {
@@ -48,10 +49,16 @@ CASES: dict[str, tuple[str, ...]] = {
     "mm_rq_vae": ("stage=tokenize", "tokenizer=mm_rq_vae", "matching@tokenizer.alignment=mmd"),
     "rq_kmeans": ("stage=tokenize", "tokenizer=rq_kmeans", "tokenizer.fit.epochs=4"),
     "behave": ("stage=behave",),
+    "behave, in batch": ("stage=behave", "behavior=sasrec_in_batch"),
+    "behave, drawn negatives": ("stage=behave", "behavior=sasrec_pop75"),
     "behave, an empty rank": ("stage=behave", SPARSE, "scale.epochs.behavior=1", "behavior.fit.check_every=1"),
     "retrieve": ("stage=retrieve", "tokenizer=rq_vae", RETRIEVER),
     "retrieve, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", SPARSE, RETRIEVER, "retriever.fit.epochs=1",
                                 "retriever.fit.check_every=1"),
+    "retrieve, items": ("stage=retrieve", "tokenizer=rq_vae", "retriever=item_softmax", RETRIEVER, NEGATIVES),
+    "retrieve, items, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", "retriever=item_softmax", SPARSE,
+                                       RETRIEVER, NEGATIVES, "retriever.fit.epochs=1", "retriever.fit.check_every=1"),
+    "retrieve, any order": ("stage=retrieve", "tokenizer=rq_vae", "retriever=any_order", "retriever.beam=100", RETRIEVER),
     "rank": ("stage=rank", "tokenizer=rq_vae", RANKER),
     "rank, an empty rank": ("stage=rank", "tokenizer=rq_vae", SPARSE, RANKER, "ranker.fit.epochs=1"),
 }  # fmt: skip

@@ -64,13 +64,18 @@ def all_from_first_rank(tensors: Iterable[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
+def most_of_ranks(number: int) -> int:
+    """The largest ``number`` of all ranks; all must ask."""
+    if ranks() == 1:
+        return number
+    most = torch.tensor(number)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return int(most)
+
+
 def any_rank(flag: bool) -> bool:
     """Whether ``flag`` holds on some rank; all ranks must ask."""
-    if ranks() == 1:
-        return flag
-    votes = torch.tensor(int(flag))
-    dist.all_reduce(votes, op=dist.ReduceOp.MAX)
-    return bool(votes)
+    return bool(most_of_ranks(int(flag)))
 
 
 @contextmanager
@@ -115,6 +120,15 @@ def share_of(rows: int) -> tuple[int, int]:
     """Where this rank's near-equal share of ``rows`` begins, and where the next one's does."""
     first, last = (rows * rank // ranks() for rank in (own_rank(), own_rank() + 1))
     return first, last
+
+
+def drawn_for_all(draw: Callable[[int], Tensor], rows: int) -> Tensor:
+    """This rank's ``rows`` of random ones: ``draw`` makes those of all ranks, given how many, and rank 0's are taken.
+
+    They are the rows that a single process draws, as long as nothing else was drawn by ranks apart (dropout is).
+    """
+    first, total = place_among(rows)
+    return from_first_rank(draw(total))[first : first + rows]
 
 
 def gathered(rows: Tensor) -> tuple[Tensor, int]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from adasid_exp.functional.beam import SidBeam
 from adasid_exp.functional.ragged import best_entries, expanded
+from adasid_exp.functional.ranks import drawn_for_all
 from adasid_exp.nn.sid_lists import Front, SidLists
 from adasid_exp.nn.slot_decoder import DecoderMemory
 from adasid_exp.retrievers.base import BeamRetriever
@@ -34,8 +35,9 @@ class AnyOrder(BeamRetriever):
 
     def shown(self, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
         slots = self.catalogue.slots
-        places = torch.rand(positions, slots, device=device).argsort(1)
-        given = places < torch.randint(slots, (positions, 1), device=device)
+        places = drawn_for_all(lambda total: torch.rand(total, slots, device=device), positions).argsort(1)
+        known = drawn_for_all(lambda total: torch.randint(slots, (total, 1), device=device), positions)
+        given = places < known
         return given[:, None], ~given
 
     def beam_search(self, memory: DecoderMemory, beam: int) -> SidBeam:

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from adasid_exp.functional.cross_entropy import full_cross_entropy
 from adasid_exp.functional.negatives import draw_excluding, inverse_cdf
-from adasid_exp.functional.ranks import gathered, mean_over_ranks, ranks, ratio_over_ranks
+from adasid_exp.functional.ranks import (
+    drawn_for_all,
+    from_first_rank,
+    gathered,
+    mean_over_ranks,
+    most_of_ranks,
+    ranks,
+    ratio_over_ranks,
+)
 from adasid_exp.functional.steps import last_steps, valid_steps
 from adasid_exp.types import SequenceBatch
 
@@ -49,7 +57,7 @@ def vectors_of(table: ItemTable, items: Tensor) -> Tensor:
 class BinaryCrossEntropy(NextItemLoss):
     """One negative a step, drawn with chance ~ count^exponent and never from the row's own items.
 
-    Exponent 0 is SASRec's uniform negative; 0.75 keeps rare items short.
+    Exponent 0 is SASRec's uniform negative; 0.75 keeps rare items short. Rank 0 draws for every rank.
 
     Args:
         exponent: of the count.
@@ -75,12 +83,16 @@ class BinaryCrossEntropy(NextItemLoss):
     def negatives(self, batch: SequenceBatch, valid: Tensor) -> Tensor:
         """An item a step that the row neither holds nor goes on to, int64 ``[users, steps]``."""
         own = torch.cat([batch.history, last_steps(batch.target, batch.length)[:, None]], dim=1)
-        draws = torch.rand(valid.shape, dtype=torch.float64, device=valid.device)
-        return draw_excluding(self.ends, own, F.pad(valid, (0, 1), value=True), draws)
+        rows, steps = valid.shape
+        widest = most_of_ranks(steps)
+        draws = drawn_for_all(lambda total: torch.rand(total, widest, dtype=torch.float64, device=valid.device), rows)
+        return draw_excluding(self.ends, own, F.pad(valid, (0, 1), value=True), draws[:, :steps])
 
 
 class InBatchSoftmax(NextItemLoss):
     """Softmax over the next item and a sample of all ranks' other next items, popularity not corrected.
+
+    Rank 0 draws the sample for every rank, so that it is the one that a single process draws.
 
     Args:
         negatives: items sampled per batch.
@@ -94,7 +106,7 @@ class InBatchSoftmax(NextItemLoss):
         valid = valid_steps(batch)
         states, positive = states[valid], batch.target[valid]
         offered, _ = gathered(positive)
-        drawn = offered[torch.randint(len(offered), (self.negatives,), device=positive.device)]
+        drawn = offered[from_first_rank(torch.randint(len(offered), (self.negatives,), device=positive.device))]
         right = torch.linalg.vecdot(vectors_of(table, positive), states)
         wrong = states @ vectors_of(table, drawn).t()
         wrong = wrong.masked_fill(drawn == positive[:, None], -torch.inf)
