@@ -20,7 +20,7 @@ from adasid_exp.types import UserError
 
 STYLES = ["espresso", "green tea", "black tea", "mate", "cocoa", "herbal", "chai", "cold brew"]
 TRENDS, USERS, ITEMS, EVENTS, DAY = 6, 600, 360, 24, 86_400
-QUICK = ["scale=toy", "scale.epochs={behavior:10,tokenizer:60,retriever:1,ranker:1}", "~modalities.attributes"]
+QUICK = ["scale=toy", "scale.epochs={behavior:10,tokenizer:60,retriever:1,slots:1,ranker:1}", "~modalities.attributes"]
 """The made-up shop is small: sizes and passes to match; and its only modality is the text's embedding."""
 
 

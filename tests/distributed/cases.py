@@ -27,7 +27,7 @@ from adasid_exp.stages.schedule import stage_of
 ODD = (
     "data=toy", "data.users=61", "data.items=41", "data.classes=5", "scale.codebook_size=4", "scale.length=3",
     "scale.width={hidden:16,latent:16,code:8}", "scale.retriever={dim:16,hidden:16}", "scale.pairs=17",
-    "scale.epochs={behavior:3,tokenizer:8,retriever:3,ranker:2}",
+    "scale.epochs={behavior:3,tokenizer:8,retriever:3,slots:3,ranker:2}",
     "scale.batch_size={behavior:16,tokenizer:16,retriever:16,ranker:64}",
     "progress=false", "behavior.encoder.dim=16", "behavior.encoder.dropout=0",
 )  # fmt: skip
@@ -35,6 +35,7 @@ ODD = (
 SPARSE = "scale.batch_size={behavior:2,tokenizer:2,retriever:2,ranker:2}"
 """Two rows a step: of three ranks one has none."""
 RETRIEVER = "retriever.encoder.dropout=0"
+SLOTS = "retriever=parallel"
 NEGATIVES = "retriever.next_item.negatives=8"
 RANKER = "ranker.tower.dropout=0"
 
@@ -52,13 +53,13 @@ CASES: dict[str, tuple[str, ...]] = {
     "behave, in batch": ("stage=behave", "behavior=sasrec_in_batch"),
     "behave, drawn negatives": ("stage=behave", "behavior=sasrec_pop75"),
     "behave, an empty rank": ("stage=behave", SPARSE, "scale.epochs.behavior=1", "behavior.fit.check_every=1"),
-    "retrieve": ("stage=retrieve", "tokenizer=rq_vae", RETRIEVER),
-    "retrieve, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", SPARSE, RETRIEVER, "retriever.fit.epochs=1",
+    "retrieve": ("stage=retrieve", "tokenizer=rq_vae", SLOTS, RETRIEVER),
+    "retrieve, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", SLOTS, SPARSE, RETRIEVER, "retriever.fit.epochs=1",
                                 "retriever.fit.check_every=1"),
-    "retrieve, items": ("stage=retrieve", "tokenizer=rq_vae", "retriever=item_softmax", RETRIEVER, NEGATIVES),
-    "retrieve, items, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", "retriever=item_softmax", SPARSE,
+    "retrieve, items": ("stage=retrieve", "tokenizer=rq_vae", RETRIEVER, NEGATIVES),
+    "retrieve, items, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", SPARSE,
                                        RETRIEVER, NEGATIVES, "retriever.fit.epochs=1", "retriever.fit.check_every=1"),
-    "retrieve, any order": ("stage=retrieve", "tokenizer=rq_vae", "retriever=any_order", "retriever.beam=100", RETRIEVER),
+    "retrieve, any order": ("stage=retrieve", "tokenizer=rq_vae", "retriever=any_order", RETRIEVER),
     "rank": ("stage=rank", "tokenizer=rq_vae", RANKER),
     "rank, an empty rank": ("stage=rank", "tokenizer=rq_vae", SPARSE, RANKER, "ranker.fit.epochs=1"),
 }  # fmt: skip

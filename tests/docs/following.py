@@ -15,7 +15,7 @@ PYTHON = re.compile(r"```python\n(?P<text>.*?)```", re.DOTALL)
 MICRO = (
     "scale.codebook_size=8",
     "scale.length=3",
-    "scale.epochs={behavior:2,tokenizer:2,retriever:2,ranker:1}",
+    "scale.epochs={behavior:2,tokenizer:2,retriever:2,slots:2,ranker:1}",
 )
 """Trains what a page trains in seconds."""
 TOY = ("data=toy", "data.users=150", "data.items=80", "data.classes=8")

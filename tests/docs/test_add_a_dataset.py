@@ -35,4 +35,4 @@ def test_ten_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     command = re.search(r"^adasid run (.*)$", SECTION, re.MULTILINE)[1]  # type: ignore[index]
     done = run(tmp_path, "adasid_exp", *command.split(), *MICRO)
     assert done.returncode == 0, done.stderr
-    assert "retrieve tables-ada_sid-parallel" in done.stderr
+    assert "retrieve tables-ada_sid-item_softmax" in done.stderr

@@ -13,7 +13,7 @@ import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = (
-    "scale.epochs={behavior:2,tokenizer:10,retriever:1,ranker:1}",
+    "scale.epochs={behavior:2,tokenizer:10,retriever:1,slots:1,ranker:1}",
     "scale.width={hidden:16,latent:16,code:8}",
     "scale.codebook_size=8",
 )

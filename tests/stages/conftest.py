@@ -20,7 +20,7 @@ MICRO = (
     "scale.codebook_size=8",
     "scale.length=3",
     "scale.width={hidden:16,latent:16,code:8}",
-    "scale.epochs={behavior:2,tokenizer:12,retriever:2,ranker:1}",
+    "scale.epochs={behavior:2,tokenizer:12,retriever:2,slots:2,ranker:1}",
 )
 
 

@@ -31,17 +31,20 @@ def figures(folder: Path) -> dict[str, float]:
     return json.loads((folder / "metrics.json").read_text())
 
 
+@pytest.mark.parametrize(
+    "how", [("retriever=parallel", "retriever.prior.codes=1.0"), ("retriever=item_softmax",)], ids=lambda how: how[0]
+)
 def test_the_best_on_validation_is_kept_and_is_that_retriever(
-    micro_runs: Path, caplog: pytest.LogCaptureFixture
+    how: tuple[str, ...], micro_runs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Reference: stage=retrieve with T log p(i) in its prior from the start; what it learns does not depend on it.
     caplog.set_level("INFO")
-    folder = made(micro_runs, *MICRO, *HOW, "stage=calibrate", "temperatures=[1.0,8.0,0.25]")
+    folder = made(micro_runs, *MICRO, *HOW, how[0], "stage=calibrate", "temperatures=[1.0,8.0,0.25]")
     facts = Manifest.load(folder).facts
     assert ("is the last of the list" in caplog.text) == (facts["temperature"] != 1.0)
     found = figures(folder)
     for temperature, value in facts["validation"].items():
-        asked = ("stage=retrieve", "retriever.prior.codes=1.0", f"retriever.prior.items={float(temperature)}")
+        asked = ("stage=retrieve", *how, f"retriever.prior.items={float(temperature)}")
         reference = made(micro_runs, *MICRO, *HOW, *asked)
         expected = figures(reference)
         assert value == pytest.approx(expected["val/ndcg@50"], abs=1e-6)

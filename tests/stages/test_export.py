@@ -26,7 +26,7 @@ from adasid_exp.types import PAD, UserError
 from conftest import MICRO
 
 PAGE = CONF.parent / "docs" / "export.md"
-METHOD = ("tokenizer=ada_sid", *MICRO, "scale.epochs={behavior:1,tokenizer:3,retriever:1,ranker:1}")
+METHOD = ("tokenizer=ada_sid", *MICRO, "scale.epochs={behavior:1,tokenizer:3,retriever:1,slots:1,ranker:1}")
 Run = Callable[..., Path | None]
 
 

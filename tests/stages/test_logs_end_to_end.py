@@ -27,7 +27,7 @@ WORLD = {"users": 250, "items": 150, "classes": 8, "drift_days": 21}
 SMALL = (
     "data=logs", "data.partitions=3", "scale.codebook_size=8", "scale.length=3", "scale.history=20",
     "scale.width={hidden:16,latent:16,code:8}", "scale.retriever={dim:16,hidden:16}", "scale.buffer=512",
-    "scale.epochs={behavior:1,tokenizer:4,retriever:1,ranker:1}",
+    "scale.epochs={behavior:1,tokenizer:4,retriever:1,slots:1,ranker:1}",
 )  # fmt: skip
 
 
