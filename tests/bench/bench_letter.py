@@ -17,6 +17,10 @@ from adasid_exp.data.items import ItemDataModule
 from adasid_exp.stages.tokenize import tokenizer_model
 from conftest import AtLeast, AtMost
 
+MISSING = (
+    "not in the extra `bench`, since ortools asks for an older protobuf than the rest: "
+    "uv pip install --no-deps k-means-constrained ortools six absl-py immutabledict"
+)
 CLUSTERS, LEVELS, SIZE, DIM = 10, 6, 100, 64
 SINKHORN, SINKHORN_STEPS = 0.003, 50
 """Of the last level, as the official defaults have it."""
@@ -24,7 +28,7 @@ SINKHORN, SINKHORN_STEPS = 0.003, 50
 
 def k_means_constrained(points, jobs=1):
     """Clusters of one codebook by the package the official code calls, with its ten starts."""
-    package = pytest.importorskip("k_means_constrained", exc_type=ImportError)
+    package = pytest.importorskip("k_means_constrained", reason=MISSING, exc_type=ImportError)
     bounds = {"size_min": min(len(points) // (2 * CLUSTERS), 10), "size_max": 6 * CLUSTERS}
     return package.KMeansConstrained(CLUSTERS, max_iter=10, n_init=10, n_jobs=jobs, random_state=0, **bounds).fit(
         points

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch._inductor import config as inductor
 
 from adasid_exp.functional.ranks import own_rank
 from adasid_exp.stages.base import Stage
@@ -54,8 +55,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "behave, drawn negatives": ("stage=behave", "behavior=sasrec_pop75"),
     "behave, an empty rank": ("stage=behave", SPARSE, "scale.epochs.behavior=1", "behavior.fit.check_every=1"),
     "retrieve": ("stage=retrieve", "tokenizer=rq_vae", SLOTS, RETRIEVER),
-    "retrieve, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", SLOTS, SPARSE, RETRIEVER, "retriever.fit.epochs=1",
-                                "retriever.fit.check_every=1"),
+    "retrieve, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", SLOTS, SPARSE, RETRIEVER,
+                                "retriever.fit.epochs=1", "retriever.fit.check_every=1"),
     "retrieve, items": ("stage=retrieve", "tokenizer=rq_vae", RETRIEVER, NEGATIVES),
     "retrieve, items, an empty rank": ("stage=retrieve", "tokenizer=rq_vae", SPARSE,
                                        RETRIEVER, NEGATIVES, "retriever.fit.epochs=1", "retriever.fit.check_every=1"),
@@ -105,11 +106,11 @@ class Case:
         self.stage.make(self.inputs, work, out)
 
 
-def case(name: str, trainer: str, inputs: Mapping[str, Path], root: Path) -> Case:
-    """The case ``name`` as ``trainer`` trains it, below ``root``."""
+def case(name: str, trainer: str, inputs: Mapping[str, Path], root: Path, *more: str) -> Case:
+    """The case ``name`` as ``trainer`` trains it, below ``root``; ``more`` overrides."""
     folder = root / name.replace(" ", "_").replace(",", "")
     count = f"+callbacks.exchanges={{_target_:cases.Exchanges,folder:{folder}}}"
-    stage = stage_of((*ODD, *CASES[name], count, f"trainer={trainer}", f"runs={folder}", "seed=0"))
+    stage = stage_of((*ODD, *CASES[name], count, f"trainer={trainer}", f"runs={folder}", "seed=0", *more))
     return Case(name=name, stage=stage, inputs=inputs, folder=folder)
 
 
@@ -132,6 +133,7 @@ def make_all(worlds: Mapping[int, Sequence[Case]]) -> None:
 
 def _rank(rank: int, worlds: bytes, folder: Path) -> None:
     torch.set_num_threads(1)
+    inductor.fallback_random = True  # what is compiled draws what is drawn otherwise
     quiet()
     for world, cases in pickle.loads(worlds).items():
         if rank >= world:

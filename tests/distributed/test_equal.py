@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,19 @@ def test_only_the_first_rank_writes(made: dict[tuple[str, int], Case]) -> None:
             alone = {path.name for path in (made[name, 1].folder / "out").iterdir()}
             assert {path.name for path in (one.folder / "out").iterdir()} == alone
             assert len(list(Path(one.folder / "logs").rglob("metrics.csv"))) == 1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_ranks_that_compile_train_as_one_process_that_does_not(tmp_path: Path) -> None:
+    # Law: what is compiled computes the same, and exchanges stay outside of the graphs.
+    name = "retrieve, items"
+    store = Store(tmp_path / "upstream")
+    stage = case(name, "cpu", {}, tmp_path / "1").stage
+    inputs = {role: upstream.ensure(store) for role, upstream in stage.upstream.items()}
+    alone = case(name, "cpu", inputs, tmp_path / "1")
+    together = case(name, "ddp", inputs, tmp_path / "2", "trainer.compile=true")
+    alone.make()
+    make_all({2: [together]})
+    losses = [[row["train/loss"] for row in logged(one) if "train/loss" in row] for one in (alone, together)]
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -40,14 +40,14 @@ def own_rank() -> int:
 def over_ranks(values: Tensor) -> Tensor:
     """The sum over all ranks, in place; the values themselves in a single process."""
     if ranks() > 1:
-        dist.all_reduce(values)
+        _reduce(values)
     return values
 
 
 def from_first_rank(values: Tensor) -> Tensor:
     """Rank 0's values, in place; the values themselves in a single process."""
     if ranks() > 1:
-        dist.broadcast(values, src=0)
+        _broadcast(values)
     return values
 
 
@@ -69,7 +69,7 @@ def most_of_ranks(number: int) -> int:
     if ranks() == 1:
         return number
     most = torch.tensor(number)
-    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    _reduce(most, most=True)
     return int(most)
 
 
@@ -101,7 +101,7 @@ def rows_by_rank(rows: int) -> list[int]:
             raise ValueError(f"rank {own_rank()} holds {rows} rows, not its share of {list(_shares[-1])}")
         return list(_shares[-1])
     counts = [torch.zeros((), dtype=torch.int64) for _ in range(ranks())]
-    dist.all_gather(counts, torch.tensor(rows))
+    _gather(counts, torch.tensor(rows))
     return [int(count) for count in counts]
 
 
@@ -246,6 +246,24 @@ def _from_floats(columns: Tensor, like: Tensor) -> Tensor:
     return columns.to(like.dtype).reshape(len(columns), *like.shape[1:])
 
 
+# Outside of the graphs that trainer.compile makes: in one an exchange becomes another, which refuses scalars.
+
+
+@torch.compiler.disable
+def _reduce(values: Tensor, most: bool = False) -> None:
+    dist.all_reduce(values, op=dist.ReduceOp.MAX if most else dist.ReduceOp.SUM)
+
+
+@torch.compiler.disable
+def _broadcast(values: Tensor) -> None:
+    dist.broadcast(values, src=0)
+
+
+@torch.compiler.disable
+def _gather(parts: list[Tensor], own: Tensor) -> None:
+    dist.all_gather(parts, own)
+
+
 class _Gather(torch.autograd.Function):
     """All ranks' rows; what the ranks' losses say of a rank's rows is summed there."""
 
@@ -255,7 +273,7 @@ class _Gather(torch.autograd.Function):
         padded = rows.new_zeros(max(counts), *rows.shape[1:])
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
+        _gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
