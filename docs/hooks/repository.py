@@ -108,8 +108,8 @@ def _reports() -> list[dict[str, list[Any]]]:
 
 
 def _titled(folder: str) -> str:
-    """``beauty-seed0`` as "Beauty, seed 0", ``beauty-seed0-slots`` as "Beauty, seed 0, slots"."""
-    return re.sub(r"-seed(\d+)", r", seed \1", folder).replace("-", ", ").capitalize()
+    """``beauty-seed0`` as "Beauty, seed 0", ``beauty-seed0-slots`` as "Beauty, seed 0 slots"."""
+    return re.sub(r"-seed(\d+)", r", seed \1", folder).replace("-", " ").capitalize()
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:

@@ -40,7 +40,7 @@ def own_rank() -> int:
 def over_ranks(values: Tensor) -> Tensor:
     """The sum over all ranks, in place; the values themselves in a single process."""
     if ranks() > 1:
-        _reduce(values)
+        _sum(values)
     return values
 
 
@@ -69,7 +69,7 @@ def most_of_ranks(number: int) -> int:
     if ranks() == 1:
         return number
     most = torch.tensor(number)
-    _reduce(most, most=True)
+    _maximum(most)
     return int(most)
 
 
@@ -246,12 +246,17 @@ def _from_floats(columns: Tensor, like: Tensor) -> Tensor:
     return columns.to(like.dtype).reshape(len(columns), *like.shape[1:])
 
 
-# Outside of the graphs that trainer.compile makes: in one an exchange becomes another, which refuses scalars.
+# Kept out of the graphs that trainer.compile makes: there all_gather becomes another one, which refuses scalars.
 
 
 @torch.compiler.disable
-def _reduce(values: Tensor, most: bool = False) -> None:
-    dist.all_reduce(values, op=dist.ReduceOp.MAX if most else dist.ReduceOp.SUM)
+def _sum(values: Tensor) -> None:
+    dist.all_reduce(values)
+
+
+@torch.compiler.disable
+def _maximum(values: Tensor) -> None:
+    dist.all_reduce(values, op=dist.ReduceOp.MAX)
 
 
 @torch.compiler.disable
