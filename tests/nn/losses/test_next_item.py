@@ -82,3 +82,19 @@ def test_in_batch_softmax_by_hand(batch):
     torch.manual_seed(0)
     loss = InBatchSoftmax(negatives=6)(torch.zeros(2, 3, 4), torch.ones(8, 4), batch)
     assert loss.item() == pytest.approx(sum(math.log(1 + n) for n in others) / 5)
+
+
+@pytest.mark.parametrize("loss", [FullSoftmax(chunk=2), InBatchSoftmax(negatives=6)], ids=["full", "in batch"])
+def test_softmaxes_in_float32_under_half_precision(loss, batch, states, table):
+    """Law: what autocast would round to 8 bits it does not round, and the gradients come back as they went in."""
+
+    def value(where):
+        torch.manual_seed(0)
+        own = states.clone().requires_grad_()
+        with where:
+            found = loss(own, table, batch)
+        found.backward()
+        return found.detach(), own.grad
+
+    plain = value(torch.autocast("cpu", enabled=False))
+    torch.testing.assert_close(value(torch.autocast("cpu", dtype=torch.bfloat16)), plain, rtol=0, atol=0)

@@ -92,7 +92,7 @@ class BinaryCrossEntropy(NextItemLoss):
 class InBatchSoftmax(NextItemLoss):
     """Softmax over the next item and a sample of all ranks' other next items, popularity not corrected.
 
-    Rank 0 draws the sample for every rank, so that it is the one that a single process draws.
+    Rank 0 draws the sample for every rank, so that it is the one that a single process draws. Computes in float32.
 
     Args:
         negatives: items sampled per batch.
@@ -107,10 +107,12 @@ class InBatchSoftmax(NextItemLoss):
         states, positive = states[valid], batch.target[valid]
         offered, _ = gathered(positive)
         drawn = offered[from_first_rank(torch.randint(len(offered), (self.negatives,), device=positive.device))]
-        right = torch.linalg.vecdot(vectors_of(table, positive), states)
-        wrong = states @ vectors_of(table, drawn).t()
-        wrong = wrong.masked_fill(drawn == positive[:, None], -torch.inf)
-        return mean_over_ranks(torch.logaddexp(right, wrong.logsumexp(1)) - right)
+        with torch.autocast(states.device.type, enabled=False):  # half precision would tie neighbors
+            states = states.float()
+            right = torch.linalg.vecdot(vectors_of(table, positive).float(), states)
+            wrong = states @ vectors_of(table, drawn).float().t()
+            wrong = wrong.masked_fill(drawn == positive[:, None], -torch.inf)
+            return mean_over_ranks(torch.logaddexp(right, wrong.logsumexp(1)) - right)
 
 
 class FullSoftmax(NextItemLoss):
