@@ -4,6 +4,7 @@ VENV    ?= .venv
 EXTRAS  ?= text,image,viz,report,onnx,dashboards,docs,sweep,bench,dev
 DATA    ?= data/beauty
 METHODS ?=
+PARTS   ?=
 SEEDS   ?=
 JOBS    ?=
 ARGS    ?=
@@ -28,7 +29,7 @@ else ifneq ($(LOGS),)
 else
   WHAT = data=beauty data.root=$(abspath $(DATA))
 endif
-CHOSEN = $(if $(METHODS),stage.methods=[$(METHODS)]) $(if $(SEEDS),stage.seeds=[$(SEEDS)]) $(if $(JOBS),stage.jobs=$(JOBS)) $(ARGS)
+CHOSEN = $(if $(METHODS),stage.methods=[$(METHODS)]) $(if $(PARTS),stage.parts=[$(PARTS)]) $(if $(SEEDS),stage.seeds=[$(SEEDS)]) $(if $(JOBS),stage.jobs=$(JOBS)) $(ARGS)
 
 HAVE_DATA = test "$(DATA)" = toy || test -d "$(if $(LOGS),$(LOGS),$(DATA))" $(if $(findstring ://,$(LOGS)),|| true )|| { echo "no data in $(DATA): get Amazon Beauty with 'make data-beauty', or name its folder: make $@ DATA=path/to/beauty (DATA=toy needs none)"; exit 2; }
 
@@ -37,7 +38,7 @@ HAVE_DATA = test "$(DATA)" = toy || test -d "$(if $(LOGS),$(LOGS),$(DATA))" $(if
 .PHONY: help
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: DATA=toy|FOLDER|logs:FOLDER (default data/beauty)  METHODS=rq_vae,ada_sid  SEEDS=0,1,2  JOBS=2  ARGS='any=override'"
+	@echo "  variables: DATA=toy|FOLDER|logs:FOLDER (default data/beauty)  METHODS=rq_vae,ada_sid  PARTS=retrieval  SEEDS=0,1,2  JOBS=2  ARGS='any=override'"
 
 .PHONY: setup
 setup: $(VENV)/.stamp  ## make .venv with everything in it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adasid_exp.stages.grid import cells_of, choose_rows, load_grid
+from adasid_exp.stages.grid import cells_of, choose_parts, choose_rows, load_grid
 from adasid_exp.stages.locations import EXPERIMENTS
 from adasid_exp.stages.schedule import stage_of
 from adasid_exp.stages.tokenize import Tokenize
@@ -154,3 +154,16 @@ def test_an_unknown_grid_or_method_suggests_the_nearest() -> None:
         load_grid("tabel2")
     with pytest.raises(UserError, match="did you mean ada_sid"):
         choose_rows(load_grid("table2"), ["ada-sid"])
+
+
+def test_some_parts_of_a_grid():
+    grid = choose_parts(load_grid("table2"), ["ranking"])
+    assert {cell.part for cell in cells_of(grid, grid.rows, [0], [])} == {"ranking"}
+    assert "item_id" in grid.rows
+    assert "sasrec" not in grid.rows  # it stands in retrieval only
+    assert [panel["title"] for panel in grid.figures["table2"]["panels"]] == ["AUC"]
+    assert "table2_popularity" not in grid.figures  # drawn of quantization
+    assert list(grid.compared) == ["ranking"]
+    assert choose_parts(load_grid("table2"), None) == load_grid("table2")
+    with pytest.raises(UserError, match="grid table2 has no part 'retreival'; did you mean retrieval"):
+        choose_parts(load_grid("table2"), ["retreival"])

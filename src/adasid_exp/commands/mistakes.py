@@ -29,7 +29,12 @@ EXTRAS = {
 }
 """The optional packages that bring plugins of Hydra."""
 
-WANTED_WHERE_NULL: dict[str, type] = {"stage.methods": list, "stage.seeds": list, "stage.jobs": int}
+WANTED_WHERE_NULL: dict[str, type] = {
+    "stage.methods": list,
+    "stage.parts": list,
+    "stage.seeds": list,
+    "stage.jobs": int,
+}
 """Types of keys whose default, null, does not tell."""
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list [a,b]"}

@@ -155,6 +155,28 @@ def _row(node: Mapping[str, Any], parts: Sequence[str]) -> Row:
     )
 
 
+def choose_parts(grid: Grid, parts: Sequence[str] | None) -> Grid:
+    """The grid with only some of its blocks, the rows that stand in one of them and the panels that show them.
+
+    Raises:
+        UserError: a part the grid does not have.
+    """
+    if not parts:
+        return grid
+    _known(grid, "part", parts, grid.parts)
+    rows = {
+        name: replace(row, parts={part: own for part, own in row.parts.items() if part in parts})
+        for name, row in grid.rows.items()
+    }
+    return replace(
+        grid,
+        parts={name: part for name, part in grid.parts.items() if name in parts},
+        rows={name: row for name, row in rows.items() if row.parts},
+        compared={part: metrics for part, metrics in grid.compared.items() if part in parts},
+        figures={name: node for name, own in grid.figures.items() if (node := _figure_of(own, parts)) is not None},
+    )
+
+
 def choose_rows(grid: Grid, methods: Sequence[str] | None) -> dict[str, Row]:
     """The rows to run: all, or ``methods`` and the reference rows, in the file's order.
 
@@ -163,12 +185,26 @@ def choose_rows(grid: Grid, methods: Sequence[str] | None) -> dict[str, Row]:
     """
     if methods is None:
         return dict(grid.rows)
-    for method in methods:
-        if method not in grid.rows:
-            near = difflib.get_close_matches(method, grid.rows, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(grid.rows)}"
-            raise UserError(f"grid {grid.name} has no row {method!r}; {hint}")
+    _known(grid, "row", methods, grid.rows)
     return {name: row for name, row in grid.rows.items() if row.reference or name in methods}
+
+
+def _known(grid: Grid, what: str, asked: Sequence[str], there: Mapping[str, Any]) -> None:
+    for name in asked:
+        if name not in there:
+            near = difflib.get_close_matches(name, there, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(there)}"
+            raise UserError(f"grid {grid.name} has no {what} {name!r}; {hint}")
+
+
+def _figure_of(node: Mapping[str, Any], parts: Sequence[str]) -> Mapping[str, Any] | None:
+    """A figure's node with the panels of these parts; None if nothing is left to draw."""
+    if node.get("part", parts[0]) not in parts:
+        return None
+    if isinstance(node.get("panels", {}), Mapping):
+        return node
+    panels = [panel for panel in node["panels"] if panel["part"] in parts]
+    return {**node, "panels": panels} if panels else None
 
 
 def rows_on(rows: Mapping[str, Row], data: str) -> dict[str, Row]:

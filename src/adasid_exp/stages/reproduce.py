@@ -41,7 +41,17 @@ from adasid_exp.reporting.table import (
 )
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.compare import Comparison, comparison_frame, comparisons
-from adasid_exp.stages.grid import Cell, Grid, Row, cells_of, choose_rows, kept_by_rows, load_grid, rows_on
+from adasid_exp.stages.grid import (
+    Cell,
+    Grid,
+    Row,
+    cells_of,
+    choose_parts,
+    choose_rows,
+    kept_by_rows,
+    load_grid,
+    rows_on,
+)
 from adasid_exp.stages.quiet import quiet
 from adasid_exp.stages.recording import About, Outcome
 from adasid_exp.stages.schedule import Progress, jobs_of, run_jobs, stage_of
@@ -67,10 +77,10 @@ class Reproduce:
         """Runs and reports.
 
         Raises:
-            UserError: unknown grid or method, or cells that failed (the table is written all the same).
+            UserError: unknown grid, part or method, or cells that failed (the table is written all the same).
         """
         asked = self.cfg.stage
-        grid = load_grid(asked.grid)
+        grid = choose_parts(load_grid(asked.grid), asked.parts)
         rows = rows_on(choose_rows(grid, asked.methods), self.cfg.data.name)
         shared = [*own_overrides(), *group_as(self.cfg, grid.name)]
         cells = cells_of(grid, rows, asked.seeds or grid.seeds, shared)
