@@ -50,11 +50,20 @@ def test_overrides_of_a_row_follow_those_of_the_block_and_the_user_s(small: grid
 
 def test_a_row_stays_what_it_is_under_the_user_s_override(small: grids.Grid) -> None:
     """Law: the popularity row ranks by popularity whatever retriever the others get, and the report says so."""
-    shared = ["retriever=item_softmax", "data=toy"]
+    shared = ["retriever=parallel", "data=toy"]
     names = {cell.row: stage_of(cell.overrides).cfg.retriever.name for cell in cells_of(small, small.rows, [0], shared)}
-    assert names == {"both": "item_softmax", "second": "popularity"}
+    assert names == {"both": "parallel", "second": "popularity"}
     assert kept_by_rows(small, small.rows, shared) == [
-        "retriever=item_softmax holds for the other rows: second set retriever themselves"
+        "retriever=parallel holds for the other rows: second set retriever themselves"
+    ]
+
+
+def test_what_no_row_takes_from_the_user_is_said() -> None:
+    table2 = load_grid("table2")
+    rows = rows_on({"ada_sid": table2.rows["ada_sid"]}, "logs")
+    assert kept_by_rows(table2, rows, ["tokenizer=opq", "tokenizer.slots.behavior=3", "tokenizer.align.alpha=3"]) == [
+        "tokenizer=opq holds for no row: every one sets tokenizer itself",
+        "tokenizer.slots.behavior=3 holds for no row: every one sets tokenizer.slots.behavior itself",
     ]
 
 

@@ -237,11 +237,20 @@ def kept_by_rows(grid: Grid, rows: Mapping[str, Row], shared: Sequence[str]) -> 
         own = [
             name
             for name, row in rows.items()
-            if _key(text) in {_key(o) for part, more in row.parts.items() for o in (*grid.parts[part].overrides, *more)}
+            if any(
+                _sets(o, _key(text)) for part, more in row.parts.items() for o in (*grid.parts[part].overrides, *more)
+            )
         ]
-        if own:
+        if len(own) == len(rows):
+            lines.append(f"{text} holds for no row: every one sets {_key(text)} itself")
+        elif own:
             lines.append(f"{text} holds for the other rows: {', '.join(own)} set {_key(text)} themselves")
     return lines
+
+
+def _sets(override: str, key: str) -> bool:
+    """Whether the override gives ``key`` a value: itself, or within a mapping that holds it."""
+    return _key(override) == key or (key.startswith(f"{_key(override)}.") and "={" in override)
 
 
 def _key(override: str) -> str:
