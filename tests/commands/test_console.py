@@ -31,10 +31,10 @@ def test_each_word_stands_for_a_stage() -> None:
     assert forward.report([]) == ["stage=report"]
     assert data.overrides_of(["simulate", "1000"]) == ["stage=simulate_logs", "stage.simulator.events=1000"]
     assert data.overrides_of(["prepare", "toy", "seed=1"]) == ["stage=prepare", "data=toy", "seed=1"]
-    asked = ["table2", "--data", "toy", "--methods", "rq_vae,opq", "--seeds", "0,1", "--jobs", "2", "tokenizer.width=3"]
-    assert table.overrides_of(asked) == [
-        "stage=reproduce", "stage.grid=table2", "data=toy", "stage.methods=[rq_vae,opq]", "stage.seeds=[0,1]",
-        "stage.jobs=2", "tokenizer.width=3",
+    asked = ["table2", "--data", "toy", "--methods", "rq_vae,opq", "--parts", "retrieval", "--seeds", "0,1"]
+    assert table.overrides_of([*asked, "--jobs", "2", "tokenizer.width=3"]) == [
+        "stage=reproduce", "stage.grid=table2", "data=toy", "stage.methods=[rq_vae,opq]", "stage.parts=[retrieval]",
+        "stage.seeds=[0,1]", "stage.jobs=2", "tokenizer.width=3",
     ]  # fmt: skip
 
 

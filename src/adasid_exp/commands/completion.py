@@ -52,7 +52,7 @@ WORDS = {
 }
 """What may follow a command first."""
 FLAGS = {
-    "table": ["--data", "--methods", "--seeds", "--jobs", "--results"],
+    "table": ["--data", "--methods", "--parts", "--seeds", "--jobs", "--results"],
     "doctor": ["--json", "--data"],
     "data": ["--json", "--rows", "--kind"],
 }

@@ -44,6 +44,7 @@ def overrides_of(arguments: Sequence[str]) -> list[str] | None:
     parser.add_argument("grid", nargs="?", help="a file of experiments/, see below")
     parser.add_argument("--data", metavar="DATA", help="toy, beauty, a FOLDER, or KIND:FOLDER (beauty, tables, logs)")
     parser.add_argument("--methods", metavar="A,B", help="rows of the grid; left out: all")
+    parser.add_argument("--parts", metavar="A,B", help="its blocks, as retrieval; left out: all")
     parser.add_argument("--seeds", metavar="0,1", help="left out: the grid's own")
     parser.add_argument("--jobs", metavar="N", help="processes; left out: one a core")
     parser.add_argument("--results", metavar="FOLDER", help="where tables and figures go; left out: results")
@@ -52,7 +53,7 @@ def overrides_of(arguments: Sequence[str]) -> list[str] | None:
         return None
     if "=" in found.grid:
         raise UserError(f"adasid table: name a grid in front of {found.grid} (`adasid table` lists them)")
-    lists = [f"stage.{name}=[{value}]" for name in ("methods", "seeds") if (value := getattr(found, name))]
+    lists = [f"stage.{name}=[{value}]" for name in ("methods", "parts", "seeds") if (value := getattr(found, name))]
     jobs = [f"stage.jobs={found.jobs}"] if found.jobs else []
     results = [f"stage.results={quoted(found.results)}"] if found.results else []
     data = data_overrides(found.data) if found.data else []
