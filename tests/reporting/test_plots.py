@@ -53,6 +53,8 @@ def test_dots_stand_in_the_order_of_the_rows() -> None:
     places = {round(float(c.lines[0].get_xdata()[0]), 6): float(c.lines[0].get_ydata()[0]) for c in axis.containers}
     assert places == {0.2: 0.0, 0.5: 1.0}
     assert [label.get_text() for label in axis.get_yticklabels()] == ["A", "B", "C"]
+    assert figure.get_supxlabel() == "bars with caps: standard deviation over seeds"
+    assert not Dots(title="t", panels=[PANEL], columns=1).draw(RUNS, {"b": ROWS["b"]}).get_supxlabel()  # one seed
 
 
 def test_the_interval_over_users_is_that_of_a_share(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class Dots:
         panels = [Panel(**panel) for panel in self.panels]
         figure, axes = canvas(len(panels), self.columns, self.title, height=0.34 * len(rows) + 1.0)
         labels = [spot.label for spot in rows.values()]
-        drawn = False
+        legend: dict[str, None] = {}
         firsts: dict[str, Any] = {}
         for number, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
             if firsts.setdefault(panel.key, axis) is not axis:  # one metric in two parts reads off one scale
@@ -122,14 +122,16 @@ class Dots:
                     half = over_users(rows[row].folders.get(panel.part), panel.key)
                     if half is not None:
                         axis.errorbar(spread.mean, place, xerr=half, color=GREY, elinewidth=1, zorder=1)
-                        drawn = True
+                        legend["thin bars: 95 % interval over the test users, first seed"] = None
+                    if spread.std is not None:
+                        legend["bars with caps: standard deviation over seeds"] = None
                     axis.errorbar(spread.mean, place, xerr=spread.std or 0.0, color=PALETTE[0], marker="o", capsize=3)
             axis.set(xlabel=panel.title, yticks=range(len(labels)), ylim=(len(labels) - 0.5, -0.5))
             axis.set_yticklabels(labels if number % self.columns == 0 else [])
             axis.tick_params(axis="y", length=0)
             axis.locator_params(axis="x", nbins=6)
-        if drawn:
-            figure.supxlabel("thin bars: 95 % interval over the test users, first seed", fontsize=8, color=GREY)
+        if legend:
+            figure.supxlabel("; ".join(legend), fontsize=8, color=GREY)
         return figure
 
 
