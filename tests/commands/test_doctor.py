@@ -139,7 +139,7 @@ def test_what_torch_lacks(
 
 
 def test_a_gpu_that_this_build_of_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_checks.shutil, "which", lambda name: f"/programs/{name}")
+    monkeypatch.setattr(doctor_checks.shutil, "which", lambda name: name)
     check = doctor_checks.gpu_check(machine(gpus=0, cuda=None, bf16=True, gloo=True, nccl=False))
     assert "CPU build" in check.found
     assert "TORCH=" in check.remedy

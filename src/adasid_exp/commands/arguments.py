@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
+from adasid_exp.stages.hints import nearest
 from adasid_exp.types import UserError
 
 INVALID, CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)"), re.compile(r"[\w-]+")
@@ -60,8 +61,7 @@ class Arguments(argparse.ArgumentParser):
             if word.startswith("~"):  # ~KEY takes a key out
                 continue
             if word.startswith("--") or (word.startswith("-") and word != "-m") or "=" not in word.lstrip("-m"):
-                near = get_close_matches(word, flags, n=1)
-                hint = f"did you mean {near[0]}?" if near else "an override is KEY=VALUE"
+                hint = nearest(word, flags) or "an override is KEY=VALUE"
                 raise UserError(f"{word}: no option of `{self.prog}`; {hint} (`{self.prog} --help`)")
         return found, rest
 

@@ -19,7 +19,8 @@ from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from adasid_exp.commands.arguments import complain
-from adasid_exp.commands.mistakes import MISTAKES, explain, nearest, wrong_types
+from adasid_exp.commands.mistakes import MISTAKES, explain, wrong_types
+from adasid_exp.stages.hints import nearest
 from adasid_exp.stages.locations import CONF
 from adasid_exp.types import UserError
 

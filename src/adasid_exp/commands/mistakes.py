@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -15,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adasid_exp.commands.options import Conf
+from adasid_exp.stages.hints import nearest
 from adasid_exp.stages.locations import CONF
 from adasid_exp.types import UserError
 
@@ -38,13 +38,6 @@ WANTED_WHERE_NULL: dict[str, type] = {
 """Types of keys whose default, null, does not tell."""
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list [a,b]"}
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``did you mean X?``, or nothing where nothing is near."""
-    names = list(known)
-    found = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {found[0]}?" if found else ""
 
 
 def one_line(error: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adasid_exp.commands.options import Conf
+from adasid_exp.stages.hints import nearest
 from adasid_exp.stages.locations import CONF
 
 USAGE = """adasid run [FLAG ...] [GROUP=OPTION ...] [KEY=VALUE ...]      the same: python -m adasid_exp ...
@@ -33,8 +33,7 @@ def show_run_help(wanted: Sequence[str]) -> int:
     conf = Conf(CONF)
     unknown = [name for name in wanted if "=" not in name and name not in conf.groups]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], conf.groups, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(conf.groups)}"
+        hint = nearest(unknown[0], conf.groups) or f"there are: {', '.join(conf.groups)}"
         sys.stderr.write(f"error: --help {unknown[0]}: no such group; {hint}\n")
         return 2
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from adasid_exp.stages.hints import nearest
 from adasid_exp.stages.locations import EXPERIMENTS
 from adasid_exp.types import UserError
 
@@ -99,8 +99,7 @@ def load_grid(name: str) -> Grid:
     path = EXPERIMENTS / f"{name}.yaml"
     if not path.is_file():
         known = sorted(entry.stem for entry in EXPERIMENTS.glob("*.yaml"))
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+        hint = nearest(name, known) or f"there are: {', '.join(known)}"
         raise UserError(f"no grid {name!r} in {EXPERIMENTS}; {hint}")
     try:
         return _grid(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
@@ -192,8 +191,7 @@ def choose_rows(grid: Grid, methods: Sequence[str] | None) -> dict[str, Row]:
 def _known(grid: Grid, what: str, asked: Sequence[str], there: Mapping[str, Any]) -> None:
     for name in asked:
         if name not in there:
-            near = difflib.get_close_matches(name, there, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(there)}"
+            hint = nearest(name, there) or f"it has: {', '.join(there)}"
             raise UserError(f"grid {grid.name} has no {what} {name!r}; {hint}")
 
 

@@ -107,7 +107,7 @@ class InBatchSoftmax(NextItemLoss):
         states, positive = states[valid], batch.target[valid]
         offered, _ = gathered(positive)
         drawn = offered[from_first_rank(torch.randint(len(offered), (self.negatives,), device=positive.device))]
-        with torch.autocast(states.device.type, enabled=False):  # half precision would tie neighbors
+        with torch.autocast(states.device.type, enabled=False):  # half precision would round logits of tens to eighths
             states = states.float()
             right = torch.linalg.vecdot(vectors_of(table, positive).float(), states)
             wrong = states @ vectors_of(table, drawn).float().t()
