@@ -11,21 +11,39 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from multiprocessing import active_children
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing import active_children, forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cases import ODD
+from omegaconf import DictConfig, OmegaConf
 
 from adasid_exp.artifacts.store import Manifest, Store
-from adasid_exp.stages.preemption import Preempted
-from adasid_exp.stages.ranks import GRACE, external_seat
+from adasid_exp.stages.preemption import RESUMABLE, Preempted
+from adasid_exp.stages.ranks import GRACE, Order, external_seat, launch
 from adasid_exp.stages.schedule import stage_of
 from adasid_exp.types import UserError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ASKED = ("stage=tokenize", "tokenizer=rq_vae", "tokenizer.fit.epochs=60", "tokenizer.fit.save_every=1", "trainer=ddp")
+
+
+@pytest.fixture(autouse=True)
+def stacks_of_ranks_that_hang() -> Iterator[None]:
+    """Before the limit falls, the ranks that are left write down where they wait."""
+
+    def ask() -> None:
+        for rank in active_children():
+            os.kill(rank.pid or 0, signal.SIGUSR1)
+
+    timer = threading.Timer(500, ask)
+    timer.start()
+    yield
+    timer.cancel()
 
 
 def ensure(runs: Path, *overrides: str) -> dict[str, str]:
@@ -75,6 +93,51 @@ def test_a_rank_falls_all_are_stopped_and_the_end_is_the_same(tmp_path: Path) ->
     assert time.monotonic() - begin < GRACE  # it did not take a kill to end them
     assert not active_children()
     assert ensure(runs) == expected
+
+
+def test_ranks_are_forked_from_a_process_without_threads(tmp_path: Path) -> None:
+    # Law: a fork copies locks and not the threads that would release them. Polars starts threads at its import, so
+    # that ranks forked behind it might wait for ever; BLAS, whose threads carry the process's name, survives a fork.
+    ensure(tmp_path, "tokenizer.fit.epochs=1")
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    assert {path.read_text() for path in Path(f"/proc/{server}/task").glob("*/comm")} == {
+        Path(f"/proc/{server}/comm").read_text()
+    }
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_a_rank_that_is_stopped_before_it_began_is_resumable(tmp_path: Path) -> None:
+    # The signal waits, blocked, until the rank has a handler for it: then it is what any other SIGTERM is.
+    begun: list[BaseProcess] = []
+
+    def early() -> None:
+        while not begun:
+            begun.extend(active_children())
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=early, daemon=True).start()
+    with pytest.raises(Preempted):
+        ensure(tmp_path)
+    assert [process.exitcode for process in begun] == [RESUMABLE] * len(begun)
+
+
+@dataclass
+class Talker:
+    """Work of ranks whose facts fill more than a pipe holds, 64 KiB."""
+
+    cfg: DictConfig
+    title: str = "talk"
+    signature: str = "talk"
+
+    def make(self, inputs: Mapping[str, Path], work: Path, out: Path) -> dict[str, Any]:
+        return {"text": "x" * 1_000_000}
+
+
+def test_what_ranks_say_may_be_long(tmp_path: Path) -> None:
+    cfg = OmegaConf.create({"threads": 1, "trainer": {"accelerator": "cpu", "devices": 2, "num_nodes": 1}})
+    facts = launch(Order(stage=Talker(cfg), inputs={}, work=tmp_path, out=tmp_path))
+    assert len(facts["text"]) == 1_000_000
 
 
 def test_a_mistake_that_all_ranks_meet_is_said_once(tmp_path: Path) -> None:

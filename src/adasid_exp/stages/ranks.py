@@ -7,6 +7,7 @@ so that no lock of the store is ever waited for by a rank another one waits for.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import pickle
@@ -49,6 +50,12 @@ GRACE = 60.0
 """Seconds that ranks have to save their state after SIGTERM."""
 MOMENT = 5.0
 """Seconds that ranks have to end by themselves after one of them failed."""
+PRELOADED = ("torch", "lightning", "hydra.utils")
+"""What the process that ranks are forked from has imported, so that they start in less than a second.
+
+Nothing of it runs threads: a fork copies the locks and not the threads that hold them. Polars does from its import on,
+and a rank that then used it could wait for ever; ranks import it and this package themselves, in a third of a second.
+"""
 COST = "cost"
 """Where `make_together` puts what the ranks spent, beside the facts."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "NCCL", "gloo")
@@ -161,20 +168,20 @@ def launch(order: Order) -> dict[str, Any]:
     assert order.stage is not None
     world = local_ranks(order.stage.cfg.trainer)
     with tempfile.TemporaryDirectory() as meeting:
-        children: list[tuple[BaseProcess, Any]] = []
+        children: list[BaseProcess] = []
         try:
             for rank in range(world):
-                children.append(_start(order, rank, world, Path(meeting) / "meet"))
-            first = _watch([process for process, _ in children])
+                children.append(_start(order, rank, world, Path(meeting)))
+            first = _watch(children)
         except (Preempted, SystemExit):  # SystemExit: of submitit, which has put the job back into the queue
-            for process, _ in children:
+            for process in children:
                 process.terminate()
-            _end([process for process, _ in children], GRACE)
+            _end(children, GRACE)
             raise
         finally:
-            _end([process for process, _ in children], MOMENT)
-        answers = [_heard(answer) for _, answer in children]
-    codes = [process.exitcode for process, _ in children]
+            _end(children, MOMENT)
+        answers = [_heard(Path(meeting), rank) for rank in range(world)]
+    codes = [process.exitcode for process in children]
     if not any(codes):
         return dict(answers[0][1] or {})
     if RESUMABLE in codes:
@@ -182,26 +189,28 @@ def launch(order: Order) -> dict[str, Any]:
     raise UserError(_verdict(order.stage, first, codes, answers))
 
 
-def _heard(answer: Any) -> tuple[str, Any]:
+def _say(meeting: Path, rank: int, said: tuple[str, Any]) -> None:
+    """Leaves a rank's last words: in a file, since a full pipe would keep it from ending until somebody reads."""
+    partial = meeting / f"partial-{rank}"
+    partial.write_bytes(pickle.dumps(said))
+    partial.rename(meeting / f"said-{rank}")
+
+
+def _heard(meeting: Path, rank: int) -> tuple[str, Any]:
     """What a rank had to say; nothing if it was killed."""
-    try:
-        said: tuple[str, Any] = answer.recv()
-    except EOFError:
-        return "", None
+    path = meeting / f"said-{rank}"
+    said: tuple[str, Any] = pickle.loads(path.read_bytes()) if path.exists() else ("", None)  # noqa: S301 - our own
     return said
 
 
-def _start(order: Order, rank: int, world: int, meeting: Path) -> tuple[BaseProcess, Any]:
-    # Forked from a server that has imported everything and done nothing: ranks start at once.
+def _start(order: Order, rank: int, world: int, meeting: Path) -> BaseProcess:
     context = get_context("forkserver")
-    context.set_forkserver_preload(["adasid_exp.stages.fitting", type(order.stage).__module__])
+    context.set_forkserver_preload(list(PRELOADED))
     _start_server()
-    here, there = context.Pipe(duplex=False)
     seat = Seat(rank=rank, world=world, local_rank=rank, local_world=world)
-    process = context.Process(target=_run_rank, args=(order, seat, meeting, there))
+    process = context.Process(target=_run_rank, args=(order, seat, meeting))
     process.start()
-    there.close()
-    return process, here
+    return process
 
 
 def _start_server() -> None:
@@ -262,27 +271,36 @@ def _verdict(stage: Work, first: int | None, codes: Sequence[int | None], answer
     )
 
 
-def _run_rank(order: Order, seat: Seat, meeting: Path, answer: Any) -> None:
+def _run_rank(order: Order, seat: Seat, meeting: Path) -> None:
     """The life of a rank that `launch` started."""
     assert order.stage is not None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers for all
+    faulthandler.register(signal.SIGUSR1)  # `kill -USR1 PID` shows where a rank waits
     threading.Thread(target=_die_with_parent, daemon=True).start()
     speak(seat)
-    heed_sigterm()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the server that this process was forked from blocks them
     torch.set_num_threads(order.stage.cfg.threads)
+    code, said = _work(order, seat, meeting)
+    _say(meeting, seat.rank, said)
+    sys.exit(code)
+
+
+def _work(order: Order, seat: Seat, meeting: Path) -> tuple[int, tuple[str, Any]]:
+    """A rank's part; the code to exit with and its last words."""
+    assert order.stage is not None
     try:
-        with joined(seat, order.stage, init_method=f"file://{meeting}"):
+        heed_sigterm()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the server that this process was forked from blocks them
+        with joined(seat, order.stage, init_method=f"file://{meeting / 'meet'}"):
             facts = _metered(order)
-        answer.send(("facts", facts if seat.rank == 0 else None))
+        return 0, ("facts", facts if seat.rank == 0 else None)
     except UserError as error:
-        answer.send(("error", str(error)))
-        sys.exit(2)
+        return 2, ("error", str(error))
     except Preempted:
-        sys.exit(RESUMABLE)
+        return RESUMABLE, ("", None)
     except Exception:  # noqa: BLE001 - it goes to the parent, which finds the rank that failed first
-        answer.send(("crash", traceback.format_exc()))
-        sys.exit(1)
+        return 1, ("crash", traceback.format_exc())
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # nothing is left to save
 
 
 def _die_with_parent() -> None:
