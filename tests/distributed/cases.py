@@ -10,7 +10,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch._inductor import config as inductor
 from adasid_exp.functional.ranks import own_rank
 from adasid_exp.stages.base import Stage
 from adasid_exp.stages.quiet import quiet
-from adasid_exp.stages.ranks import Seat, joined
+from adasid_exp.stages.ranks import Seat, forking, joined
 from adasid_exp.stages.schedule import stage_of
 
 ODD = (
@@ -116,12 +115,10 @@ def case(name: str, trainer: str, inputs: Mapping[str, Path], root: Path, *more:
 
 def make_all(worlds: Mapping[int, Sequence[Case]]) -> None:
     """Makes the cases of every world size, in one set of processes as large as the largest world."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["adasid_exp.stages.tokenize", "adasid_exp.stages.schedule"])
     os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
     folder = Path(tempfile.mkdtemp())
     processes = [
-        context.Process(target=_rank, args=(rank, pickle.dumps(worlds), folder)) for rank in range(max(worlds))
+        forking().Process(target=_rank, args=(rank, pickle.dumps(worlds), folder)) for rank in range(max(worlds))
     ]
     for process in processes:
         process.start()

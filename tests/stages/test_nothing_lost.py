@@ -11,7 +11,6 @@ import resource
 import shutil
 import signal
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from adasid_exp.stages.base import Stage
 from adasid_exp.stages.checkpoints import CheckpointFiles, load_safely
 from adasid_exp.stages.preemption import Preempted
 from adasid_exp.stages.quiet import quiet
+from adasid_exp.stages.ranks import forking
 from adasid_exp.stages.schedule import stage_of
 from adasid_exp.types import UserError
 from conftest import MICRO
@@ -123,10 +123,8 @@ def make(runs: str, overrides: tuple[str, ...], limit: int | None) -> None:
 
 
 def start(runs: Path, overrides: tuple[str, ...], limit: int | None = None):
-    # Forked from a server that has imported everything: twenty restarts would be twenty imports otherwise.
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "adasid_exp.stages.retrieve", "adasid_exp.stages.schedule"])
-    process = context.Process(target=make, args=(str(runs), overrides, limit))
+    # Forked from a server that has imported torch: twenty restarts would be twenty imports otherwise.
+    process = forking().Process(target=make, args=(str(runs), overrides, limit))
     process.start()
     return process
 
@@ -138,7 +136,7 @@ def test_killed_at_twenty_random_moments_the_artifacts_are_the_same(undisturbed:
     asked = ("stage=retrieve", *STAGES["retrieve"])
     expected = digests(undisturbed)
     moments, kills, finished, runs = random.Random(0), 0, 0, tmp_path / "0"
-    start(tmp_path / "warm", ("stage=prepare",)).join()  # the server has imported everything
+    start(tmp_path / "warm", ("stage=prepare",)).join()  # the one that is forked from has started
     begin = time.monotonic()
     process = start(tmp_path / "whole", asked)
     process.join()

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from multiprocessing import connection, get_context, parent_process
+from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running as ensure_server
 from multiprocessing.process import BaseProcess
 from multiprocessing.resource_tracker import ensure_running as ensure_tracker
@@ -204,26 +205,27 @@ def _heard(meeting: Path, rank: int) -> tuple[str, Any]:
 
 
 def _start(order: Order, rank: int, world: int, meeting: Path) -> BaseProcess:
-    context = get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    _start_server()
     seat = Seat(rank=rank, world=world, local_rank=rank, local_world=world)
-    process = context.Process(target=_run_rank, args=(order, seat, meeting))
+    process = forking().Process(target=_run_rank, args=(order, seat, meeting))
     process.start()
     return process
 
 
-def _start_server() -> None:
-    """The process that ranks are forked from, deaf to what a scheduler sends to all processes of a job.
+def forking() -> ForkServerContext:
+    """Processes that start at once, forked from one that has imported `PRELOADED` and done nothing.
 
-    It does not survive such a signal by itself, and without it nobody hears how a rank ended.
+    That one is deaf to what a scheduler sends to all processes of a job: it does not survive such a signal by itself,
+    and without it nobody hears how a rank ended. What it starts is deaf too, until it unblocks `SIGNALS`.
     """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
     ensure_tracker()  # first, since it would unblock SIGTERM
     former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         ensure_server()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
+    return context
 
 
 def _watch(processes: Sequence[BaseProcess]) -> int | None:
